@@ -1,0 +1,34 @@
+//! How long each kind of call may take.
+
+use std::time::Duration;
+
+/// Deadlines of every call. The defaults are those of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    /// To connect, migrations aside: 10 s.
+    pub connect: Duration,
+    /// For each chunk of at most [`CHUNK`] updates, and for each prune: 10 s.
+    pub write: Duration,
+    /// For each read: 5 s.
+    pub read: Duration,
+    /// For `health`: 2 s.
+    pub health: Duration,
+    /// To wait for another process that migrates: 60 s.
+    pub migration: Duration,
+}
+
+/// Most updates of one statement or transaction.
+pub const CHUNK: usize = 512;
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+            read: Duration::from_secs(5),
+            health: Duration::from_secs(2),
+            migration: Duration::from_secs(60),
+        }
+    }
+}

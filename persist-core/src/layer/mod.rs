@@ -1,0 +1,5 @@
+//! Layers: backends over a backend.
+
+mod retry;
+
+pub use retry::Retrying;

@@ -1,0 +1,133 @@
+//! Calls again what failed in passing, until its time is up.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::backend::{Capabilities, PersistBackend};
+use crate::claim::Claim;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::event::{Event, EventQuery};
+use crate::health::Health;
+use crate::job::{Job, JobQuery};
+use crate::outcome::Outcome;
+use crate::page::Page;
+use crate::prune::{Prune, Pruned};
+use crate::schema::Schema;
+use crate::subject::VmKey;
+use crate::vm::{Vm, VmQuery};
+
+/// Most immediate repetitions of one call, for serialization failures and deadlocks.
+const MOST_AT_ONCE: u32 = 20;
+
+/// A layer that retries every retryable error with back-off and jitter, within a budget of time per call.
+///
+/// Safe for `apply`, whose slots make sending again harmless, and for `prune`, which repeats its condition.
+/// After a retry an update that the lost first try had applied reads `Unchanged`. When the time is up the last
+/// error is returned as it is.
+#[derive(Debug)]
+pub struct Retrying<B: ?Sized> {
+    within: Duration,
+    inner: B,
+}
+
+impl<B: PersistBackend> Retrying<B> {
+    /// Retries calls of `inner` for at most `within`, counted from the call's start.
+    pub fn new(inner: B, within: Duration) -> Self {
+        Self { within, inner }
+    }
+}
+
+async fn retry<T, F>(within: Duration, mut call: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let end = Instant::now() + within;
+    let mut at_once = 0;
+    let mut backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(2))
+        .without_max_times()
+        .with_jitter()
+        .build();
+    loop {
+        let error = match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let delay = match error.retry() {
+            Retry::Never => return Err(error),
+            Retry::Now if at_once < MOST_AT_ONCE => {
+                at_once += 1;
+                Duration::from_millis(u64::from(at_once))
+            }
+            Retry::Now | Retry::Later => backoff.next().unwrap_or(within),
+        };
+        if Instant::now() + delay >= end {
+            return Err(error);
+        }
+        tracing::debug!(kind = error.kind().name(), delay_us = delay.as_micros() as u64, "calling again");
+        tokio::time::sleep(delay).await;
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "a layer that forgets a method changes the contract")]
+#[async_trait]
+impl<B: PersistBackend> PersistBackend for Retrying<B> {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        retry(self.within, || self.inner.apply(claims)).await
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<Job>> {
+        retry(self.within, || self.inner.job(id)).await
+    }
+
+    async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
+        retry(self.within, || self.inner.vm(key)).await
+    }
+
+    async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        retry(self.within, || self.inner.jobs(query)).await
+    }
+
+    async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
+        retry(self.within, || self.inner.vms(query)).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+        retry(self.within, || self.inner.events(query)).await
+    }
+
+    async fn prune(&self, request: &Prune) -> Result<Pruned> {
+        retry(self.within, || self.inner.prune(request)).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        // Tells how things are now; hiding a failure would be a lie.
+        self.inner.health().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+impl<B: PersistBackend> Capabilities for Retrying<B> {
+    fn schema(&self) -> Option<&dyn Schema> {
+        self.inner.schema()
+    }
+}
+
+impl Error {
+    /// The error of a call whose time is up.
+    pub fn deadline(operation: &'static str, after: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("no answer within {} ms", after.as_millis())).during(operation)
+    }
+}

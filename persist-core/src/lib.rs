@@ -1,0 +1,57 @@
+//! The contract of persist: types, trait, errors and queries, with no database driver.
+//!
+//! Start at [`PersistBackend`]: its documentation is the contract. An update enters as a [`JobUpdate`] or
+//! [`VmUpdate`], becomes a [`Claim`] by `check`, and reaches a backend's `apply`. The pure functions that every
+//! backend must agree with are in [`merge`]; the state machines are the tables in [`StateTable`].
+
+mod attempt;
+pub mod attributes;
+mod backend;
+mod claim;
+mod cursor;
+mod deadlines;
+mod error;
+mod event;
+mod ext;
+mod health;
+mod job;
+pub mod jsonl;
+pub mod layer;
+pub mod limits;
+pub mod merge;
+mod outcome;
+mod page;
+mod prune;
+pub mod repo_url;
+mod schema;
+#[cfg(feature = "sql")]
+pub mod sql;
+mod state;
+mod subject;
+pub mod time;
+mod update;
+mod url;
+mod vm;
+
+pub use attempt::{Attempt, Rank};
+pub use attributes::{Attribute, Attributes};
+pub use backend::{Capabilities, PersistBackend};
+pub use claim::Claim;
+pub use cursor::{Cursor, Position};
+pub use deadlines::{CHUNK, Deadlines};
+pub use error::{Error, ErrorKind, Result, Retry, UpdateOutcome};
+pub use event::{Event, EventOrder, EventPosition, EventQuery, Seq};
+pub use ext::PersistExt;
+pub use health::{Health, Mode};
+pub use job::{Job, JobQuery};
+pub use merge::Slot;
+pub use outcome::{Current, Outcome};
+pub use page::{IdRange, Order, Page, TimeRange};
+pub use prune::{LARGEST_PRUNE, Prune, Pruned};
+pub use schema::{Down, MigrationStatus, PlannedMigration, Schema, SchemaStatus};
+pub use state::{JobState, State, StateSpec, StateTable, VmState};
+pub use subject::{Subject, VmKey};
+pub use time::{Clock, FixedClock, SystemClock, Timestamp};
+pub use update::{JobUpdate, Update, VmUpdate};
+pub use url::{DbUrl, POSTGRES_PARAMETERS, PostgresUrl, SCHEMES, SqliteMode, SqliteUrl};
+pub use vm::{Vm, VmQuery};

@@ -1,0 +1,169 @@
+//! Credentials in repository URLs, and how they are taken out before anything stores or prints one.
+
+use percent_encoding::percent_decode_str;
+
+use crate::error::Result;
+use crate::limits;
+
+/// Query and fragment parameters that carry credentials, lower case.
+pub const CREDENTIAL_PARAMETERS: [&str; 26] = [
+    "access_key",
+    "access_token",
+    "api_key",
+    "api_token",
+    "apikey",
+    "auth",
+    "auth_token",
+    "authorization",
+    "client_secret",
+    "credential",
+    "credentials",
+    "deploy_token",
+    "id_token",
+    "job_token",
+    "jwt",
+    "oauth_token",
+    "pass",
+    "passwd",
+    "password",
+    "private_token",
+    "pwd",
+    "refresh_token",
+    "secret",
+    "token",
+    "x-amz-security-token",
+    "x-amz-signature",
+];
+
+/// Beginnings of access tokens that forges hand out, which people put where the user name goes.
+const TOKEN_PREFIXES: [&str; 12] = [
+    "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glcbt-", "gitea_", "ATCTT", "bbp_",
+];
+
+/// A user name in an `http` URL from this length on is taken for a token.
+const TOKEN_LENGTH: usize = 20;
+
+/// A `repo_url` fit to be stored: without credentials, within its limit, empty as absent.
+///
+/// # Errors
+/// `InvalidInput` for NUL and for more than 2,048 bytes, never showing the value.
+pub fn normalize(value: Option<String>) -> Result<Option<String>> {
+    let stripped = value.map(|value| strip_credentials(&value));
+    limits::text("repo_url", stripped, limits::REPO_URL_BYTES)
+}
+
+/// The URL without credentials: a password takes its user name along, a token that stands as user name
+/// goes, a bare user stays (`ssh://git@host/…`, `git@host:path`), and the parameters of
+/// [`CREDENTIAL_PARAMETERS`] go from query and fragment. Everything else stays to the letter.
+///
+/// ```
+/// use persist_core::repo_url::strip_credentials;
+/// assert_eq!(strip_credentials("https://ci:hunter2@example.org/a.git?token=x&ref=y"), "https://example.org/a.git?ref=y");
+/// assert_eq!(strip_credentials("git@example.org:acme/app.git"), "git@example.org:acme/app.git");
+/// ```
+pub fn strip_credentials(url: &str) -> String {
+    let (rest, fragment) = cut(url, '#');
+    let (base, query) = cut(rest, '?');
+    let mut clean = strip_user_info(base);
+    for (mark, part) in [('?', query), ('#', fragment)] {
+        let Some(part) = part else { continue };
+        let kept: Vec<_> = part.split('&').filter(|pair| !is_credential(pair)).collect();
+        if !kept.is_empty() {
+            clean.push(mark);
+            clean.push_str(&kept.join("&"));
+        }
+    }
+    clean
+}
+
+fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
+    text.split_once(mark).map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
+fn is_credential(pair: &str) -> bool {
+    let name = pair.split('=').next().unwrap_or_default();
+    let name = percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
+    CREDENTIAL_PARAMETERS.contains(&name.as_str())
+}
+
+fn strip_user_info(base: &str) -> String {
+    // Git takes `scheme://[user@]host/path`, `[user@]host:path` and plain paths. Where there is no scheme the
+    // part before the first slash is looked at, and after stray slashes (`https:/u:p@h`) the first segment.
+    let start = match base.find("://") {
+        Some(at) => at + 3,
+        None => base.find(":/").map_or(0, |at| at + 1 + leading_slashes(&base[at + 1..])),
+    };
+    let start = start + leading_slashes(&base[start..]);
+    let end = base[start..].find('/').map_or(base.len(), |at| start + at);
+    // A password may hold an unescaped slash; then the `@` stands behind it.
+    let authority = &base[start..end];
+    let Some(at) = authority.rfind('@') else { return strip_late_user_info(base, start) };
+    let user_info = percent_decode_str(&authority[..at]).decode_utf8_lossy();
+    let scheme = base[..start].to_ascii_lowercase();
+    if user_info.contains(':') || is_token(&scheme, &user_info) {
+        format!("{}{}", &base[..start], &base[start + at + 1..])
+    } else {
+        base.to_owned()
+    }
+}
+
+/// `https://user:pa/ss@host/path`: no `@` before the first slash, but a colon that begins no port.
+fn strip_late_user_info(base: &str, start: usize) -> String {
+    let rest = &base[start..];
+    let colon = rest.find(':').filter(|colon| {
+        let port = rest[colon + 1..].split('/').next().unwrap_or_default();
+        !port.bytes().all(|b| b.is_ascii_digit())
+    });
+    match (base[..start].contains("://"), colon, rest.rfind('@')) {
+        (true, Some(colon), Some(at)) if colon < at => format!("{}{}", &base[..start], &rest[at + 1..]),
+        _ => base.to_owned(),
+    }
+}
+
+fn leading_slashes(text: &str) -> usize {
+    text.len() - text.trim_start_matches('/').len()
+}
+
+fn is_token(scheme: &str, user: &str) -> bool {
+    let known = TOKEN_PREFIXES.iter().any(|prefix| user.starts_with(prefix));
+    known || (scheme.starts_with("http") && user.len() >= TOKEN_LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_credentials_go_and_everything_else_stays() {
+        let table = [
+            ("https://example.org/a.git", "https://example.org/a.git"),
+            ("https://u:p@example.org/a.git", "https://example.org/a.git"),
+            ("https://u:p@ss@example.org/a.git", "https://example.org/a.git"),
+            ("https://u:pa/ss@example.org/a.git", "https://example.org/a.git"),
+            ("https://u%3Ap@example.org/a.git", "https://example.org/a.git"),
+            ("https://:p@example.org/a.git", "https://example.org/a.git"),
+            ("https://0123456789abcdef0123:x-oauth-basic@example.org/a", "https://example.org/a"),
+            ("https://ghp_abc@example.org/a", "https://example.org/a"),
+            ("https://0123456789abcdef0123@example.org/a", "https://example.org/a"),
+            ("https://alice@example.org/a", "https://alice@example.org/a"),
+            ("ssh://git@example.org/a", "ssh://git@example.org/a"),
+            ("ssh://git:pw@example.org:22/a", "ssh://example.org:22/a"),
+            ("git@example.org:acme/app.git", "git@example.org:acme/app.git"),
+            ("git:pw@example.org:acme/app.git", "example.org:acme/app.git"),
+            ("https:/u:p@example.org/a", "https:/example.org/a"),
+            ("https:///u:p@example.org/a", "https:///example.org/a"),
+            ("/srv/git/a@b:c.git", "/srv/git/a@b:c.git"),
+            ("https://example.org:8443/a@v1", "https://example.org:8443/a@v1"),
+            ("https://h/a?token=t", "https://h/a"),
+            ("https://h/a?TOKEN=t&ref=x", "https://h/a?ref=x"),
+            ("https://h/a?ref=x&private%5Ftoken=t#L1", "https://h/a?ref=x#L1"),
+            ("https://h/a#access_token=t&x=1", "https://h/a#x=1"),
+            ("https://h/a?tokens=2", "https://h/a?tokens=2"),
+            ("", ""),
+        ];
+        for (given, stored) in table {
+            assert_eq!(strip_credentials(given), stored, "{given}");
+            assert_eq!(strip_credentials(stored), stored, "a second pass changes {stored}");
+        }
+    }
+}
