@@ -1,1 +1,68 @@
-//! Stub.
+//! persist: a durable record of job states and VM life-cycle events for CI orchestrators, on Postgres,
+//! SQLite or memory.
+//!
+//! Order never matters: late, repeated and racing updates of one job end in the same rows and the same history
+//! (see [`PersistBackend`]). An orchestrator calls two hooks and needs no other code for it:
+//!
+//! ```
+//! use persist::{JobState, JobUpdate, Persist, VmState, VmUpdate};
+//! # async fn example(id: uuid::Uuid) -> persist::Result<()> {
+//! let persist = Persist::new(std::env::var("DATABASE_URL").ok()).await?;
+//!
+//! let queued = JobUpdate::new(id, JobState::Queued).repo_url("https://example.org/acme/app.git").commit_sha("3f2a9c");
+//! persist.record_job_state(queued).await?;
+//! persist.record_vm_event(VmUpdate::new(id, "vm-7", VmState::Prepared).backend("libvirt")).await?;
+//!
+//! persist.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Without a URL this does nothing, at once; with a database that is away it drops and counts the updates, says
+//! so loudly, and turns itself on when the database answers.
+//!
+//! # Recipes
+//!
+//! **History is not optional.** [`Persist::builder`] waits for the database, then retries each call:
+//!
+//! ```
+//! # use std::time::Duration;
+//! use persist::{OnUnavailable, Persist};
+//! # async fn example() -> persist::Result<()> {
+//! let within = Duration::from_secs(60);
+//! let persist = Persist::builder(std::env::var("DATABASE_URL").ok())
+//!     .on_unavailable(OnUnavailable::Retry { within })
+//!     .actor("orchestrator-1")
+//!     .connect()
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! **What is running?** An error is never an empty list, so a reaper may act on an empty one:
+//!
+//! ```
+//! # async fn example(persist: persist::Persist) -> persist::Result<()> {
+//! use persist::{JobQuery, JobState};
+//! let running = persist.jobs(&JobQuery::default().states([JobState::Running])).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever
+//! overwritten; a second ending of one attempt is [`Outcome::Refused`], which is a report and no error.
+//!
+//! **A store for tests**: `memory:`, or `memory:name` to share one inside the process.
+
+mod attempts;
+mod builder;
+mod connector;
+mod heal;
+mod persist;
+mod scheme;
+mod shared;
+mod switch;
+#[cfg(all(test, feature = "memory"))]
+mod tests;
+
+pub use builder::{Builder, OnUnavailable};
+pub use persist::Persist;
+pub use persist_core::*;
+pub use scheme::{OpenOptions, open};

@@ -145,7 +145,6 @@ pub enum UpdateOutcome {
 /// assert_eq!(error.outcome(), UpdateOutcome::Unknown);
 /// assert!(error.is_retryable());
 /// ```
-
 pub struct Error(Box<Inner>);
 
 struct Inner {

@@ -1,1 +1,30 @@
-//! Stub.
+//! The Postgres backend of persist.
+//!
+//! [`PostgresBackend`] keeps the contract of [`PersistBackend`](persist_core::PersistBackend). A batch is
+//! merged by one statement (`merge`), planned by a pure function (`waves`); rows are decoded by the SeaORM
+//! entities of [`job`], [`vm`] and [`event`]; every call runs in a task of its own with its deadline inside
+//! (`connection`). What a server says becomes an error in one place (`error`).
+
+mod adopt;
+mod backend;
+mod bind;
+mod config;
+mod connection;
+mod error;
+pub mod event;
+pub mod job;
+mod list;
+mod lock;
+mod merge;
+mod migrate;
+mod pgpass;
+mod prune;
+mod records;
+mod row;
+mod seed;
+mod session;
+pub mod vm;
+mod waves;
+
+pub use backend::PostgresBackend;
+pub use config::PostgresConfig;

@@ -1,0 +1,50 @@
+//! SQL that Postgres and SQLite share: table shapes, the merging clauses, and the list statements.
+//!
+//! Statements are built once here; a backend overrides only what its database spells differently, and says
+//! why. No driver: text, and `sea-query` statements for what depends on a query's filters.
+
+mod event;
+mod job;
+mod merge;
+mod select;
+mod table;
+mod vm;
+
+pub use event::events;
+pub use job::{job, jobs};
+pub use merge::{row_conflict, slot_conflict};
+pub use select::Statement;
+pub use table::{EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, one_of, state_list};
+pub use vm::{vm, vms};
+
+use sea_query::Value;
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// Which database a statement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// PostgreSQL 14 and later.
+    Postgres,
+    /// SQLite, bundled.
+    Sqlite,
+}
+
+impl Dialect {
+    /// An id as the column holds it: `uuid`, or 16 bytes.
+    pub fn id(self, id: Uuid) -> Value {
+        match self {
+            Self::Postgres => Value::Uuid(Some(id)),
+            Self::Sqlite => Value::Bytes(Some(id.as_bytes().to_vec())),
+        }
+    }
+
+    /// A time as the column holds it: `timestamptz`, or microseconds since 1970.
+    pub fn time(self, at: Timestamp) -> Value {
+        match self {
+            Self::Postgres => Value::ChronoDateTimeUtc(Some(at)),
+            Self::Sqlite => Value::BigInt(Some(at.timestamp_micros())),
+        }
+    }
+}

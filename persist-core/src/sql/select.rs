@@ -1,0 +1,123 @@
+//! What the list statements have in common.
+
+use sea_query::{Cond, Condition, Expr, ExprTrait as _, Order as SqlOrder, Query, SelectStatement, Value};
+
+use super::Dialect;
+use crate::page::{IdRange, Order, TimeRange};
+use crate::state::StateTable;
+
+/// A `SELECT` that a backend renders with its own query builder.
+pub type Statement = SelectStatement;
+
+/// A list statement over one table of one database.
+pub(super) struct List {
+    pub(super) dialect: Dialect,
+    pub(super) select: SelectStatement,
+}
+
+impl List {
+    /// Selects these columns; `schema` qualifies the table where it is given.
+    pub(super) fn new(
+        dialect: Dialect,
+        schema: Option<&str>,
+        table: &'static str,
+        columns: &[&'static str],
+    ) -> Self {
+        let mut select = Query::select();
+        select.columns(columns.iter().copied());
+        match schema {
+            Some(schema) => select.from((schema.to_owned(), table)),
+            None => select.from(table),
+        };
+        Self { dialect, select }
+    }
+
+    pub(super) fn equal(&mut self, column: &'static str, value: Option<Value>) {
+        if let Some(value) = value {
+            self.select.and_where(Expr::col(column).eq(value));
+        }
+    }
+
+    pub(super) fn text(&mut self, column: &'static str, value: Option<&str>) {
+        self.equal(column, value.map(Value::from));
+    }
+
+    /// A prefix as a range of bytes: `g` is the first byte after the hex digits.
+    pub(super) fn hex_prefix(&mut self, column: &'static str, prefix: Option<&str>) {
+        if let Some(prefix) = prefix {
+            self.select.and_where(Expr::col(column).gte(prefix));
+            self.select.and_where(Expr::col(column).lt(format!("{prefix}g")));
+        }
+    }
+
+    pub(super) fn created(&mut self, range: TimeRange) {
+        if let Some(from) = range.from {
+            self.select.and_where(Expr::col("created_at").gte(self.dialect.time(from)));
+        }
+        if let Some(until) = range.until {
+            self.select.and_where(Expr::col("created_at").lt(self.dialect.time(until)));
+        }
+    }
+
+    pub(super) fn ids(&mut self, range: IdRange) {
+        if let Some(from) = range.from {
+            self.select.and_where(Expr::col("request_id").gte(self.dialect.id(from)));
+        }
+        if let Some(to) = range.to {
+            self.select.and_where(Expr::col("request_id").lte(self.dialect.id(to)));
+        }
+    }
+
+    /// Literal states over the generated column, so that the partial indexes apply: a bound parameter would
+    /// hide from the planner that the predicate holds.
+    pub(super) fn states<S: StateTable>(&mut self, wanted: &[S]) {
+        if wanted.is_empty() || S::TABLE.iter().all(|spec| wanted.contains(&spec.state)) {
+            return;
+        }
+        let live: Vec<_> = wanted.iter().filter(|state| !state.is_ended()).collect();
+        let ended: Vec<_> = wanted.iter().filter(|state| state.is_ended()).collect();
+        let all_live = S::TABLE.iter().filter(|spec| !spec.ended).all(|spec| wanted.contains(&spec.state));
+        let mut any = Condition::any();
+        if !live.is_empty() {
+            let mut part = Cond::all().add(Expr::col("ending").is_null());
+            if !all_live {
+                part = part.add(is_one_of("state", &live));
+            }
+            any = any.add(part);
+        }
+        if !ended.is_empty() {
+            any = any.add(is_one_of("ending", &ended));
+        }
+        self.select.cond_where(any);
+    }
+
+    /// Orders by the listing's key and begins after `position`, the values of that key.
+    pub(super) fn page<const N: usize>(
+        mut self,
+        order: Order,
+        keys: [&'static str; N],
+        position: Option<[Value; N]>,
+        limit: u32,
+    ) -> Statement {
+        // ById leaves out the first key, the time.
+        let from = usize::from(order == Order::ById);
+        let direction = if order == Order::NewestFirst { SqlOrder::Desc } else { SqlOrder::Asc };
+        if let Some(position) = position {
+            let key = Expr::tuple(keys[from..].iter().map(|key| Expr::col(*key)));
+            let after = Expr::tuple(position.into_iter().skip(from).map(Expr::value));
+            let beyond = if order == Order::NewestFirst { key.lt(after) } else { key.gt(after) };
+            self.select.and_where(beyond);
+        }
+        for key in &keys[from..] {
+            self.select.order_by(*key, direction.clone());
+        }
+        // One more than the page, to know whether anything follows.
+        self.select.limit(u64::from(limit) + 1);
+        self.select
+    }
+}
+
+fn is_one_of<S: StateTable>(column: &'static str, states: &[&S]) -> Expr {
+    let list = super::state_list::<S>(|state| states.contains(&&state));
+    Expr::cust(format!("{column} IN ({list})"))
+}

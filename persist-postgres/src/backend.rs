@@ -1,0 +1,255 @@
+//! The contract's methods, each handing over to the file of its aggregate.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use persist_core::{
+    CHUNK, Capabilities, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health, Job,
+    JobQuery, Mode, Outcome, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+};
+use sqlx::Row as _;
+use sqlx::postgres::PgArguments;
+use uuid::Uuid;
+
+use crate::config::PostgresConfig;
+use crate::connection::{Pool, Scope};
+use crate::error::{Phase, classify};
+use crate::merge::{self, Statements};
+use crate::migrate::Migrator;
+use crate::session::Session;
+use crate::{event, job, prune, vm};
+
+/// A store in a Postgres database, 14 or later.
+#[derive(Debug)]
+pub struct PostgresBackend {
+    pool: Arc<Pool>,
+    schema: Option<Arc<str>>,
+    prefix: Arc<str>,
+    statements: Arc<Statements>,
+    deadlines: Deadlines,
+    instance_id: OnceLock<Uuid>,
+    migrator: Migrator,
+}
+
+impl PostgresBackend {
+    /// Connects. Neither migrates nor looks at the schema.
+    ///
+    /// # Errors
+    /// `InvalidUrl`, `Auth`, `Unavailable`, `Timeout`; `ReadOnly` for a standby; `Unsupported` for a server
+    /// that is too old or is set to another isolation level.
+    pub async fn connect(config: PostgresConfig) -> Result<Self> {
+        let pool = Pool::new(&config).map_err(|error| error.during("connect"))?;
+        pool.probe(config.deadlines.connect)
+            .await
+            .map_err(|error| error.during("connect"))?;
+        let schema: Option<Arc<str>> = config.url.schema.as_deref().map(Arc::from);
+        // The name is of a-z, 0-9 and _: it needs no escape, only quotes, should it be a key word.
+        let prefix = schema
+            .as_ref()
+            .map_or_else(String::new, |schema| format!("\"{schema}\"."));
+        let prefix: Arc<str> = prefix.into();
+        let migrator = Migrator {
+            pool: Arc::clone(&pool),
+            schema: schema.clone(),
+            prefix: Arc::clone(&prefix),
+            deadlines: config.deadlines,
+        };
+        Ok(Self {
+            migrator,
+            statements: Arc::new(Statements::new(&prefix)),
+            pool,
+            schema,
+            prefix,
+            deadlines: config.deadlines,
+            instance_id: OnceLock::new(),
+        })
+    }
+
+    /// The store's identity, asked for once.
+    async fn instance_id(&self) -> Result<Uuid> {
+        if let Some(id) = self.instance_id.get() {
+            return Ok(*id);
+        }
+        let prefix = Arc::clone(&self.prefix);
+        let id = self
+            .pool
+            .run("events", self.deadlines.read, Scope::Single, move |session| {
+                let sql = format!("SELECT value FROM {prefix}persist_meta WHERE key = 'instance_id'");
+                Box::pin(async move {
+                    let rows = session.rows(sql, PgArguments::default()).await?;
+                    rows.first()
+                        .and_then(|row| text(row, 0))
+                        .and_then(|text| text.parse().ok())
+                        .ok_or_else(no_identity)
+                })
+            })
+            .await?;
+        Ok(*self.instance_id.get_or_init(|| id))
+    }
+}
+
+#[async_trait]
+impl PersistBackend for PostgresBackend {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        self.pool.refuse_closed().map_err(|error| error.during("apply"))?;
+        let mut outcomes = Vec::with_capacity(claims.len());
+        for chunk in claims.chunks(CHUNK) {
+            let (statements, chunk) = (Arc::clone(&self.statements), Arc::<[Claim]>::from(chunk));
+            let merged = self
+                .pool
+                .run("apply", self.deadlines.write, Scope::Single, move |session| {
+                    let (statements, chunk) = (Arc::clone(&statements), Arc::clone(&chunk));
+                    Box::pin(async move { merge::chunk(session, &statements, &chunk).await })
+                });
+            outcomes.extend(merged.await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<Job>> {
+        let schema = self.schema.clone();
+        let read = self
+            .pool
+            .run("job", self.deadlines.read, Scope::Single, move |session| {
+                let schema = schema.clone();
+                Box::pin(async move { job::get(session, schema.as_deref(), id).await })
+            });
+        read.await
+    }
+
+    async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
+        let (schema, key) = (self.schema.clone(), key.clone());
+        let read = self
+            .pool
+            .run("vm", self.deadlines.read, Scope::Single, move |session| {
+                let (schema, key) = (schema.clone(), key.clone());
+                Box::pin(async move { vm::get(session, schema.as_deref(), &key).await })
+            });
+        read.await
+    }
+
+    async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        let (schema, query) = (
+            self.schema.clone(),
+            query.check().map_err(|error| error.during("jobs"))?,
+        );
+        let read = self
+            .pool
+            .run("jobs", self.deadlines.read, Scope::Single, move |session| {
+                let (schema, query) = (schema.clone(), query.clone());
+                Box::pin(async move { job::list(session, schema.as_deref(), &query).await })
+            });
+        read.await
+    }
+
+    async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
+        let (schema, query) = (
+            self.schema.clone(),
+            query.check().map_err(|error| error.during("vms"))?,
+        );
+        let read = self
+            .pool
+            .run("vms", self.deadlines.read, Scope::Single, move |session| {
+                let (schema, query) = (schema.clone(), query.clone());
+                Box::pin(async move { vm::list(session, schema.as_deref(), &query).await })
+            });
+        read.await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+        let instance_id = match query.order {
+            EventOrder::BySeq => self.instance_id().await?,
+            // Its cursors are bound to no store.
+            EventOrder::ByKey => Uuid::nil(),
+        };
+        let position = query.check(instance_id).map_err(|error| error.during("events"))?;
+        let (schema, query) = (self.schema.clone(), query.clone());
+        let read = self
+            .pool
+            .run("events", self.deadlines.read, Scope::Single, move |session| {
+                let (schema, query, position) = (schema.clone(), query.clone(), position.clone());
+                Box::pin(async move {
+                    event::list(session, schema.as_deref(), &query, &position, instance_id).await
+                })
+            });
+        read.await
+    }
+
+    async fn prune(&self, request: &Prune) -> Result<Pruned> {
+        let request = request.check().map_err(|error| error.during("prune"))?;
+        let prefix = Arc::clone(&self.prefix);
+        let pruned = self.pool.run(
+            "prune",
+            self.deadlines.write,
+            Scope::Transaction,
+            move |session| {
+                let (prefix, request) = (Arc::clone(&prefix), request.clone());
+                Box::pin(async move { prune::prune(session, &prefix, &request).await })
+            },
+        );
+        pruned.await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let prefix = Arc::clone(&self.prefix);
+        let asked = self
+            .pool
+            .run("health", self.deadlines.health, Scope::Single, move |session| {
+                let prefix = Arc::clone(&prefix);
+                Box::pin(async move { health(session, &prefix).await })
+            });
+        asked.await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.pool.close().await;
+        Ok(())
+    }
+}
+
+impl Capabilities for PostgresBackend {
+    fn schema(&self) -> Option<&dyn Schema> {
+        Some(&self.migrator)
+    }
+}
+
+async fn health(session: &mut Session, prefix: &str) -> Result<Health> {
+    let begun = Instant::now();
+    let sql = format!(
+        "SELECT current_setting('server_version'), current_setting('synchronous_commit'), \
+         (SELECT value FROM {prefix}persist_meta WHERE key = 'instance_id'), \
+         (SELECT max(name) FROM {prefix}persist_migrations)"
+    );
+    let rows = session.rows(sql, PgArguments::default()).await?;
+    let row = rows.first().ok_or_else(no_identity)?;
+    let mut health = Health::new("postgres", Mode::Ready);
+    health.latency_us = u64::try_from(begun.elapsed().as_micros()).ok();
+    health.server = text(row, 0).map(|version| format!("PostgreSQL {version}"));
+    let commit: String = row
+        .try_get(1)
+        .map_err(|error| classify(&error, Phase::Statement))?;
+    health.durable = !matches!(commit.as_str(), "off" | "local");
+    health.instance_id = Some(
+        text(row, 2)
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(no_identity)?,
+    );
+    health.schema_version = text(row, 3);
+    Ok(health)
+}
+
+fn text(row: &sqlx::postgres::PgRow, column: usize) -> Option<String> {
+    row.try_get::<Option<String>, _>(column).ok().flatten()
+}
+
+fn no_identity() -> Error {
+    Error::new(
+        ErrorKind::SchemaMismatch,
+        "the store has no identity; run persist migrate up",
+    )
+}

@@ -1,0 +1,254 @@
+//! Connection settings: from the URL's parts, the `PG*` variables and `.pgpass`, by setters only.
+//!
+//! The URL string never reaches the driver, which would print its password in two error texts and a warning.
+
+use std::time::Duration;
+
+use persist_core::{Deadlines, Error, ErrorKind, PostgresUrl, Result};
+use secrecy::ExposeSecret as _;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::pgpass;
+
+/// How to reach a Postgres database.
+///
+/// ```
+/// use persist_core::DbUrl;
+/// use persist_postgres::PostgresConfig;
+/// let DbUrl::Postgres(url) = "postgres://ci@db.example.org/ci?sslmode=verify-full".parse()? else { panic!() };
+/// let config = PostgresConfig::new(*url).connections(4);
+/// # Ok::<(), persist_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    pub(crate) url: PostgresUrl,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) connections: u32,
+}
+
+impl PostgresConfig {
+    /// The usual deadlines and 8 connections.
+    pub fn new(url: PostgresUrl) -> Self {
+        Self {
+            url,
+            deadlines: Deadlines::default(),
+            connections: 8,
+        }
+    }
+
+    /// Deadlines of every call.
+    #[must_use]
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
+    }
+
+    /// Most connections; at least one.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// The driver's options, with our settings of the session unless a pooler stands between.
+    ///
+    /// # Errors
+    /// `InvalidUrl` for a parameter whose value can't be used.
+    pub(crate) fn connect_options(&self) -> Result<PgConnectOptions> {
+        let url = &self.url;
+        // Takes over PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSL*, PGAPPNAME and PGOPTIONS.
+        let mut options = PgConnectOptions::new_without_pgpass();
+        if let Some(host) = &url.host {
+            options = options.host(host);
+        }
+        if let Some(port) = url.port {
+            options = options.port(port);
+        }
+        if let Some(user) = &url.user {
+            options = options.username(user);
+        }
+        if let Some(database) = &url.database {
+            options = options.database(database);
+        }
+        let password_set = url.password.is_some() || std::env::var_os("PGPASSWORD").is_some();
+        if let Some(password) = &url.password {
+            options = options.password(password.expose_secret());
+        }
+        let mut user_options = options.get_options().unwrap_or_default().to_owned();
+        for (name, value) in &url.parameters {
+            options = match *name {
+                "sslmode" => options.ssl_mode(value.parse().map_err(|_| unusable("sslmode"))?),
+                "sslrootcert" => options.ssl_root_cert(value),
+                "sslcert" => options.ssl_client_cert(value),
+                "sslkey" => options.ssl_client_key(value),
+                "statement-cache-capacity" => {
+                    let capacity = value.parse().map_err(|_| unusable("statement-cache-capacity"))?;
+                    options.statement_cache_capacity(capacity)
+                }
+                "application_name" => options.application_name(value),
+                "options" => {
+                    user_options = format!("{user_options} {value}");
+                    options
+                }
+                _ => return Err(unusable("a parameter that is not known here")),
+            };
+        }
+        if options.get_application_name().is_none() {
+            options = options.application_name("persist");
+        }
+        if !password_set
+            && let Some(password) = pgpass::password(
+                options.get_host(),
+                options.get_port(),
+                options.get_username(),
+                options.get_database().unwrap_or(options.get_username()),
+            )
+        {
+            options = options.password(&password);
+        }
+        warn_of_plaintext(&options);
+        Ok(with_session(options, &user_options, self).disable_statement_logging())
+    }
+
+    /// After how long the server itself ends a statement, and a wait for a lock. A lock is given up first, so
+    /// that the answer is the exact one.
+    pub(crate) fn server_timeouts(&self) -> [(&'static str, Duration); 3] {
+        let longest = self
+            .deadlines
+            .write
+            .max(self.deadlines.read)
+            .max(Duration::from_millis(4));
+        [
+            ("statement_timeout", longest),
+            (
+                "lock_timeout",
+                self.deadlines.write.max(Duration::from_millis(4)) * 3 / 4,
+            ),
+            ("idle_in_transaction_session_timeout", longest * 2),
+        ]
+    }
+}
+
+/// Startup options, in the driver's own spelling: a space separates, a backslash escapes.
+fn with_session(
+    mut options: PgConnectOptions,
+    user_options: &str,
+    config: &PostgresConfig,
+) -> PgConnectOptions {
+    // The driver's setter only appends pairs, so the user's own text goes through it pair by pair.
+    if config.url.pooler {
+        return options;
+    }
+    let taken = options.get_options().unwrap_or_default().len();
+    for pair in pairs(user_options.get(taken..).unwrap_or_default()) {
+        options = options.options([pair]);
+    }
+    let timeouts = config
+        .server_timeouts()
+        .map(|(name, time)| (name, format!("{}ms", time.as_millis())));
+    let stronger = user_options.contains("synchronous_commit=remote_apply");
+    options
+        .options((!stronger).then_some(("synchronous_commit", "on")))
+        .options([
+            ("default_transaction_isolation", "read committed"),
+            ("jit", "off"),
+        ])
+        .options(timeouts)
+}
+
+/// The `-c name=value` and `--name=value` words of an options text.
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let mut words = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => words.last_mut().expect("never empty").extend(characters.next()),
+            ' ' => words.push(String::new()),
+            other => words.last_mut().expect("never empty").push(other),
+        }
+    }
+    let word = |word: &str| {
+        let word = word
+            .strip_prefix("--")
+            .or_else(|| word.strip_prefix("-c"))
+            .unwrap_or(word);
+        word.split_once('=')
+            .map(|(name, value)| (name.replace('-', "_"), value.to_owned()))
+    };
+    words.iter().filter_map(|text| word(text)).collect()
+}
+
+fn warn_of_plaintext(options: &PgConnectOptions) {
+    let host = options.get_host();
+    let local = host.starts_with('/')
+        || host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if !local && matches!(options.get_ssl_mode(), PgSslMode::Prefer | PgSslMode::Allow) {
+        tracing::warn!(
+            host,
+            "this sslmode silently falls back to plain text; use sslmode=verify-full"
+        );
+    }
+}
+
+fn unusable(what: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidUrl,
+        format!("database URL: {what} can't be used"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use persist_core::DbUrl;
+
+    fn config(text: &str) -> PostgresConfig {
+        let DbUrl::Postgres(url) = text.parse().unwrap() else {
+            panic!("{text}")
+        };
+        PostgresConfig::new(*url)
+    }
+
+    #[test]
+    fn parts_parameters_and_session_settings_arrive() {
+        let text = "postgres://me:p%40ss@db.example.org:5433/ci?sslmode=verify-full&application_name=x\
+                    &options[work_mem]=8%20MB&options=--geqo=off";
+        let options = config(text).connect_options().unwrap();
+        assert_eq!((options.get_host(), options.get_port()), ("db.example.org", 5433));
+        assert_eq!(
+            (options.get_username(), options.get_database()),
+            ("me", Some("ci"))
+        );
+        assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
+        assert_eq!(options.get_application_name(), Some("x"));
+        let session = options.get_options().unwrap();
+        assert!(session.starts_with(r"-c work_mem=8\ MB -c geqo=off"), "{session}");
+        assert!(session.contains("-c synchronous_commit=on"), "{session}");
+        assert!(
+            session.contains(r"-c default_transaction_isolation=read\ committed"),
+            "{session}"
+        );
+        assert!(
+            session.contains("-c statement_timeout=10000ms -c lock_timeout=7500ms"),
+            "{session}"
+        );
+    }
+
+    #[test]
+    fn a_pooler_gets_no_startup_options() {
+        let options = config("postgres://db/ci?persist_pooler=transaction")
+            .connect_options()
+            .unwrap();
+        assert_eq!(options.get_options(), None);
+        assert_eq!(options.get_application_name(), Some("persist"));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        assert!(!format!("{:?}", config("postgres://me:hunter2@db/ci")).contains("hunter2"));
+    }
+}

@@ -1,0 +1,79 @@
+//! Jobs: the entity, and the reads of them.
+
+use persist_core::sql::{self, Dialect};
+use persist_core::{Attempt, Job, JobQuery, Page, Rank, Result, StateTable as _};
+use sea_orm::FromQueryResult as _;
+use sea_orm::entity::prelude::*;
+use sqlx::postgres::PgRow;
+
+use crate::row;
+use crate::session::Session;
+
+/// A row of `jobs` as the store's statements read it.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "jobs")]
+pub struct Model {
+    /// The orchestrator's id of the job.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub request_id: Uuid,
+    /// The word of the state.
+    #[sea_orm(column_type = "Text")]
+    pub state: String,
+    /// The highest slot.
+    pub rank: i64,
+    /// Repository.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub repo_url: Option<String>,
+    /// Commit.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub commit_sha: Option<String>,
+    /// Runner label.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub runs_on: Option<String>,
+    /// The earliest `at`.
+    pub created_at: ChronoDateTimeUtc,
+    /// The latest `at`.
+    pub updated_at: ChronoDateTimeUtc,
+}
+
+/// Nothing: VMs may come before their job, so no table refers to another.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl TryFrom<Model> for Job {
+    type Error = persist_core::Error;
+
+    fn try_from(row: Model) -> Result<Self> {
+        let id = row.request_id;
+        let state = persist_core::JobState::from_name(&row.state)
+            .ok_or_else(|| row::unknown("jobs", "state", id, &row.state))?;
+        let attempt: Attempt = row::rank("jobs", id, row.rank).map(Rank::attempt)?;
+        let mut job = Self::new(id, state, attempt, row.created_at);
+        job.repo_url = row.repo_url;
+        job.commit_sha = row.commit_sha;
+        job.runs_on = row.runs_on;
+        job.updated_at = row.updated_at;
+        Ok(job)
+    }
+}
+
+fn decode(row: PgRow) -> Result<Job> {
+    Model::from_query_result(&row.into(), "")
+        .map_err(|_| row::undecodable("jobs"))?
+        .try_into()
+}
+
+pub(crate) async fn get(session: &mut Session, schema: Option<&str>, id: Uuid) -> Result<Option<Job>> {
+    let rows = session.select(&sql::job(Dialect::Postgres, schema, id)).await?;
+    rows.into_iter().next().map(decode).transpose()
+}
+
+pub(crate) async fn list(session: &mut Session, schema: Option<&str>, query: &JobQuery) -> Result<Page<Job>> {
+    let rows = session
+        .select(&sql::jobs(Dialect::Postgres, schema, query)?)
+        .await?;
+    let items = rows.into_iter().map(decode).collect::<Result<Vec<_>>>()?;
+    Ok(Page::from_overread(items, query.limit, |job| query.cursor(job)))
+}

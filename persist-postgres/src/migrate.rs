@@ -1,0 +1,272 @@
+//! The schema: our own loop over the one list of migrations.
+//!
+//! Each migration is one transaction that first takes a lock by polling, reads the records again, applies,
+//! records and commits. Killed at any point, the next start finishes; several starting at once, one works
+//! and the others find it done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use persist_core::{
+    Deadlines, Down, Error, ErrorKind, MigrationStatus, PlannedMigration, Result, Schema, SchemaStatus,
+};
+use tokio::time::Instant;
+
+use crate::connection::{Pool, Scope};
+use crate::error::Phase;
+use crate::list;
+use crate::records::{self, Records};
+use crate::session::Session;
+use crate::{adopt, lock, seed};
+
+/// Beyond waiting for the lock: adopting millions of rows takes its time, a frozen server must not take for ever.
+const LONGEST: Duration = Duration::from_secs(3_600);
+const LONGEST_PAUSE: u64 = 250;
+
+/// What one transaction came to.
+enum Turn {
+    /// It applied or reverted this.
+    Done(&'static str),
+    /// Nothing is left to do.
+    Nothing,
+    /// Somebody else holds the lock; who, as far as the server tells.
+    Held(String),
+}
+
+/// The [`Schema`] of a Postgres store.
+#[derive(Debug, Clone)]
+pub(crate) struct Migrator {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) schema: Option<Arc<str>>,
+    pub(crate) prefix: Arc<str>,
+    pub(crate) deadlines: Deadlines,
+}
+
+impl Migrator {
+    async fn records(&self) -> Result<Records> {
+        let prefix = Arc::clone(&self.prefix);
+        let read = self
+            .pool
+            .run("migrate", self.deadlines.read, Scope::Single, move |session| {
+                let prefix = Arc::clone(&prefix);
+                Box::pin(async move { records::read(session, &prefix).await })
+            });
+        read.await
+    }
+
+    async fn finds_seed(&self) -> Result<bool> {
+        let schema = self.schema.clone();
+        let read = self.pool.run(
+            "migrate plan",
+            self.deadlines.read,
+            Scope::Single,
+            move |session| {
+                let schema = schema.clone();
+                Box::pin(async move { seed::seed_tables_in(session, schema.as_deref()).await })
+            },
+        );
+        read.await
+    }
+
+    /// Takes turns until nothing is left, waiting for the lock no longer than set.
+    async fn turns<W>(&self, operation: &'static str, work: W) -> Result<Vec<String>>
+    where
+        W: for<'s> Fn(&'s mut Session) -> crate::connection::Work<'s, Turn> + Clone + Send + Sync + 'static,
+    {
+        let mut done = Vec::new();
+        let mut end = Instant::now() + self.deadlines.migration;
+        loop {
+            let work = work.clone();
+            let schema = self.schema.clone();
+            let turn = self
+                .pool
+                .run(operation, LONGEST, Scope::Transaction, move |session| {
+                    let (work, schema) = (work.clone(), schema.clone());
+                    Box::pin(async move {
+                        session.phase = Phase::Migrate;
+                        let turn = take_turn(session, schema.as_deref(), &work).await;
+                        session.phase = Phase::Statement;
+                        turn
+                    })
+                });
+            let waiting_for = match turn.await {
+                Ok(Turn::Nothing) => return Ok(done),
+                Ok(Turn::Done(name)) => {
+                    tracing::info!(migration = name, operation, "schema changed");
+                    done.push(name.to_owned());
+                    end = Instant::now() + self.deadlines.migration;
+                    continue;
+                }
+                Ok(Turn::Held(by)) => Error::new(ErrorKind::Busy, format!("a migration is in progress {by}")),
+                // A table in use by others: give way, and try again.
+                Err(error) if error.kind() == ErrorKind::Busy => error,
+                Err(error)
+                    if error.kind() == ErrorKind::Auth && error.context("sqlstate") == Some("42501") =>
+                {
+                    return Err(self.missing_right().during(operation).caused_by(error));
+                }
+                Err(error) => return Err(error),
+            };
+            let pause = Duration::from_millis(rand::random_range(LONGEST_PAUSE / 5..=LONGEST_PAUSE));
+            if Instant::now() + pause > end {
+                return Err(waiting_for.during(operation));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn missing_right(&self) -> Error {
+        let schema = self.schema.as_deref().unwrap_or("public");
+        Error::new(
+            ErrorKind::Auth,
+            format!(
+                "the role may not create the tables; an owner must run GRANT USAGE, CREATE ON SCHEMA {schema} TO it \
+                 (or, where the schema is missing, GRANT CREATE ON DATABASE)"
+            ),
+        )
+    }
+}
+
+/// Locks, or tells who does.
+async fn take_turn<W>(session: &mut Session, schema: Option<&str>, work: &W) -> Result<Turn>
+where
+    W: for<'s> Fn(&'s mut Session) -> crate::connection::Work<'s, Turn>,
+{
+    // The role's own timeouts must not end a migration half-way, nor a lock be waited for under load.
+    session
+        .script(
+            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+             SET LOCAL lock_timeout = '2s'",
+        )
+        .await?;
+    if let Some(held) = lock::take(session, schema).await? {
+        return Ok(Turn::Held(held));
+    }
+    if let Some(schema) = schema {
+        lock::enter_schema(session, schema).await?;
+    }
+    work(session).await
+}
+
+#[async_trait]
+impl Schema for Migrator {
+    async fn status(&self) -> Result<SchemaStatus> {
+        let records = self.records().await?;
+        let known = list::migrations();
+        let of_known = known.iter().map(|migration| {
+            let applied = records
+                .applied
+                .iter()
+                .find(|record| record.name == migration.name);
+            MigrationStatus::new(migration.name, applied.map(|record| record.applied_at), true)
+        });
+        let newer = records
+            .newer(&known)
+            .map(|record| MigrationStatus::new(record.name.clone(), Some(record.applied_at), false));
+        let migrations = of_known.chain(newer).collect();
+        Ok(SchemaStatus::new(
+            migrations,
+            records.min_reader,
+            records.min_writer,
+        ))
+    }
+
+    async fn check(&self) -> Result<()> {
+        let records = self.records().await?;
+        records
+            .check(&list::migrations())
+            .map_err(|error| error.during("check"))
+    }
+
+    async fn up(&self) -> Result<Vec<String>> {
+        let records = self.records().await?;
+        let known = list::migrations();
+        records
+            .check_writer(&known)
+            .map_err(|error| error.during("migrate up"))?;
+        // Without anything to do no lock is taken and no right is needed.
+        if records.pending(&known).next().is_none() {
+            return Ok(Vec::new());
+        }
+        self.turns("migrate up", |session| Box::pin(up_one(session)))
+            .await
+    }
+
+    async fn down(&self, request: Down) -> Result<Vec<String>> {
+        let records = self.records().await?;
+        let known = list::migrations();
+        if let Some(newer) = records.newer(&known).next() {
+            let what = format!(
+                "the schema has {}, which only a newer program can revert",
+                newer.name
+            );
+            return Err(Error::new(ErrorKind::SchemaMismatch, what).during("migrate down"));
+        }
+        let steps = request.steps.map_or(usize::MAX, |steps| steps as usize);
+        let goal = records.applied.len().saturating_sub(steps);
+        let confirmed = request.confirmed;
+        self.turns("migrate down", move |session| {
+            Box::pin(down_one(session, goal, confirmed))
+        })
+        .await
+    }
+
+    async fn plan(&self) -> Result<Vec<PlannedMigration>> {
+        let records = self.records().await?;
+        let known = list::migrations();
+        let adopts = if records.applied.is_empty() {
+            self.finds_seed().await?
+        } else {
+            false
+        };
+        let planned = records.pending(&known).map(|migration| {
+            PlannedMigration::new(migration.name, migration.statements(adopts || records.adopted))
+        });
+        Ok(planned.collect())
+    }
+}
+
+/// Applies the first pending migration, in the locked transaction.
+async fn up_one(session: &mut Session) -> Result<Turn> {
+    let known = list::migrations();
+    let mut records = records::read_locked(session).await?;
+    records.check_writer(&known)?;
+    let Some(migration) = records.pending(&known).next() else {
+        return Ok(Turn::Nothing);
+    };
+    if records.applied.is_empty() {
+        records.adopted = seed::seed_tables(session).await?;
+        if records.adopted {
+            // Before anything is altered, not when the rows' turn comes.
+            adopt::check(session).await?;
+        }
+    }
+    migration.up(session, records.adopted).await?;
+    records::note(
+        session,
+        migration.name,
+        records.adopted && records.applied.is_empty(),
+    )
+    .await?;
+    Ok(Turn::Done(migration.name))
+}
+
+/// Reverts the newest migration, until `goal` are left.
+async fn down_one(session: &mut Session, goal: usize, confirmed: bool) -> Result<Turn> {
+    let known = list::migrations();
+    let records = records::read_locked(session).await?;
+    let newest = known.iter().rev().find(|migration| records.has(migration.name));
+    let Some(migration) = newest.filter(|_| records.applied.len() > goal) else {
+        return Ok(Turn::Nothing);
+    };
+    if !confirmed && records::has_history(session).await? {
+        return Err(Error::invalid(
+            "confirmed",
+            "history and attempts would be lost; say yes to that",
+        ));
+    }
+    migration.down(session, records.adopted).await?;
+    records::erase(session, migration.name, records.applied.len() == 1).await?;
+    Ok(Turn::Done(migration.name))
+}

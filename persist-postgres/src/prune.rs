@@ -1,0 +1,165 @@
+//! Retention: two statements in one transaction. Rows first, repeating the condition on what is locked; then
+//! the history of those subjects that have no row now, so that a row which a concurrent writer just made
+//! keeps its own.
+
+use std::collections::BTreeSet;
+
+use persist_core::sql::state_list;
+use persist_core::{Error, ErrorKind, JobState, Prune, Pruned, Result};
+use sqlx::Arguments as _;
+use sqlx::Row as _;
+use sqlx::postgres::{PgArguments, PgRow};
+use uuid::Uuid;
+
+use crate::error::{Phase, classify};
+use crate::session::Session;
+
+/// The conditions of a checked request: of a job's own row, and of one VM's.
+struct Conditions {
+    job: String,
+    vm: String,
+}
+
+fn conditions(request: &Prune) -> Conditions {
+    let (mut job, mut vm) = (vec!["true".to_owned()], vec!["true".to_owned()]);
+    if request.ids.is_empty() {
+        // Without a name the living are safe.
+        job.push("j.ending IS NOT NULL".into());
+        vm.push("v.ending IS NOT NULL".into());
+    } else {
+        job.push("j.request_id = ANY($1)".into());
+        vm.push("v.request_id = ANY($1)".into());
+    }
+    if request.ended_before.is_some() {
+        job.push("j.updated_at < $2".into());
+        vm.push("v.updated_at < $2".into());
+    }
+    if !request.states.is_empty() {
+        let wanted = state_list::<JobState>(|state| request.states.contains(&state));
+        job.push(format!("j.state IN ({wanted})"));
+    }
+    Conditions {
+        job: job.join(" AND "),
+        vm: vm.join(" AND "),
+    }
+}
+
+/// The ids to remove, the oldest first.
+fn victims(prefix: &str, request: &Prune) -> String {
+    let Conditions { job, vm } = conditions(request);
+    let mut sql = format!(
+        "SELECT j.request_id, j.created_at FROM {prefix}jobs j WHERE {job} AND NOT EXISTS \
+         (SELECT FROM {prefix}vms v WHERE v.request_id = j.request_id AND NOT ({vm}))"
+    );
+    if request.keep_per_repo.is_some() {
+        sql = format!(
+            "{sql} AND j.request_id NOT IN (SELECT k.request_id FROM (SELECT request_id, row_number() OVER \
+             (PARTITION BY repo_url ORDER BY created_at DESC, request_id DESC) AS n FROM {prefix}jobs) k \
+             WHERE k.n <= $4)"
+        );
+    } else if request.states.is_empty() {
+        sql = format!(
+            "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM {prefix}vms v \
+             WHERE NOT EXISTS (SELECT FROM {prefix}jobs j WHERE j.request_id = v.request_id) \
+             GROUP BY v.request_id HAVING bool_and({vm})"
+        );
+    }
+    format!(
+        "SELECT request_id FROM ({sql}) AS c(request_id, created_at) ORDER BY created_at, request_id LIMIT $3"
+    )
+}
+
+fn arguments(request: &Prune) -> Result<PgArguments> {
+    let mut arguments = PgArguments::default();
+    let encoded = (|| {
+        arguments.add(request.ids.clone())?;
+        arguments.add(request.ended_before)?;
+        arguments.add(i64::from(request.limit))?;
+        arguments.add(request.keep_per_repo.map(i64::from))
+    })();
+    encoded
+        .map(|()| arguments)
+        .map_err(|_| Error::new(ErrorKind::InvalidInput, "too many ids to be sent"))
+}
+
+/// Removes, in the transaction that the session is in, or counts.
+pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) -> Result<Pruned> {
+    let victims = victims(prefix, request);
+    if request.dry_run {
+        let sql = format!(
+            "WITH victims AS MATERIALIZED ({victims}) SELECT (SELECT count(*) FROM victims), \
+             (SELECT count(*) FROM {prefix}jobs WHERE request_id IN (TABLE victims)), \
+             (SELECT count(*) FROM {prefix}vms WHERE request_id IN (TABLE victims)), \
+             (SELECT count(*) FROM {prefix}events WHERE request_id IN (TABLE victims))"
+        );
+        let rows = session.rows(sql, arguments(request)?).await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a count"))?;
+        let requests = count(row, 0)?;
+        let more = requests >= u64::from(request.limit);
+        return Ok(Pruned::new(
+            requests,
+            count(row, 1)?,
+            count(row, 2)?,
+            count(row, 3)?,
+            more,
+        ));
+    }
+    let Conditions { job, vm } = conditions(request);
+    let sql = format!(
+        "WITH victims AS MATERIALIZED ({victims}), \
+         j AS (DELETE FROM {prefix}jobs j USING victims WHERE j.request_id = victims.request_id AND {job} \
+         RETURNING j.request_id), \
+         v AS (DELETE FROM {prefix}vms v USING victims WHERE v.request_id = victims.request_id AND {vm} \
+         RETURNING v.request_id) \
+         SELECT request_id, 0 FROM victims UNION ALL SELECT request_id, 1 FROM j UNION ALL SELECT request_id, 2 FROM v"
+    );
+    let (mut ids, mut victims, mut jobs, mut vms) = (BTreeSet::new(), 0_u32, 0_u64, 0_u64);
+    for row in session.rows(sql, arguments(request)?).await? {
+        let id: Uuid = row
+            .try_get(0)
+            .map_err(|error| classify(&error, Phase::Statement))?;
+        match row
+            .try_get::<i32, _>(1)
+            .map_err(|error| classify(&error, Phase::Statement))?
+        {
+            0 => {
+                victims += 1;
+                continue;
+            }
+            1 => jobs += 1,
+            _ => vms += 1,
+        }
+        ids.insert(id);
+    }
+    let more = victims >= request.limit;
+    let requests = ids.len() as u64;
+    if ids.is_empty() {
+        return Ok(Pruned::new(0, 0, 0, 0, more));
+    }
+    let sql = format!(
+        "WITH gone AS (DELETE FROM {prefix}events e WHERE e.request_id = ANY($1) \
+         AND NOT EXISTS (SELECT FROM {prefix}jobs j WHERE e.domain_name = '' AND j.request_id = e.request_id) \
+         AND NOT EXISTS (SELECT FROM {prefix}vms v WHERE v.request_id = e.request_id \
+         AND v.domain_name = e.domain_name) RETURNING 1) SELECT count(*) FROM gone"
+    );
+    let mut of_ids = PgArguments::default();
+    of_ids
+        .add(ids.into_iter().collect::<Vec<_>>())
+        .map_err(|_| Error::new(ErrorKind::InvalidInput, "too many ids to be sent"))?;
+    let gone = session.rows(sql, of_ids).await?;
+    let events = gone
+        .first()
+        .map(|row| count(row, 0))
+        .transpose()?
+        .unwrap_or_default();
+    Ok(Pruned::new(requests, jobs, vms, events, more))
+}
+
+fn count(row: &PgRow, column: usize) -> Result<u64> {
+    let count: i64 = row
+        .try_get(column)
+        .map_err(|error| classify(&error, Phase::Statement))?;
+    Ok(count.unsigned_abs())
+}

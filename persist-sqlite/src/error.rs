@@ -1,0 +1,214 @@
+//! What SQLite says, as the kinds of [`Error`]: one table over extended result codes, no text matching.
+//!
+//! SQLite's texts can hold pieces of statements and schemas: nothing of them is kept but the code.
+
+use std::fmt;
+
+use persist_core::{Error, ErrorKind, UpdateOutcome};
+use rusqlite::ffi;
+
+/// What was being done: the same code means different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The file was being opened.
+    Open,
+    /// Reading, or writing in a transaction that is rolled back.
+    Statement,
+    /// Committing: whether it is on disk depends on how it failed.
+    Commit,
+}
+
+/// Why work on a connection failed: SQLite, or what we found in it.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// SQLite or the driver; classified where the connection is at hand.
+    Driver(rusqlite::Error),
+    /// Known already.
+    Ours(Error),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+/// A result code, reduced to what can be shown to anybody.
+#[derive(Debug)]
+struct SqliteError(i32);
+
+impl fmt::Display for SqliteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SQLite code {}: {}", self.0, ffi::code_to_str(self.0))
+    }
+}
+
+impl std::error::Error for SqliteError {}
+
+/// The extended code of a driver's error, where SQLite gave one.
+pub(crate) fn code(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) | rusqlite::Error::SqlInputError { error, .. } => {
+            Some(error.extended_code)
+        }
+        _ => None,
+    }
+}
+
+/// Whether the lock of the file was held by somebody else.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    code(error).is_some_and(|code| matches!(primary(code), ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED))
+}
+
+/// Whether a statement does not fit the tables: a missing table or column, or a bug. Which of the two is
+/// decided by looking at the migration records.
+pub(crate) fn may_be_schema(error: &rusqlite::Error) -> bool {
+    code(error) == Some(ffi::SQLITE_ERROR)
+}
+
+/// Whether the connection should be replaced.
+pub(crate) fn spoils_connection(error: &rusqlite::Error) -> bool {
+    code(error).is_some_and(|code| matches!(primary(code), ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN))
+}
+
+/// The error of a driver's error. Says nothing about the operation: the caller adds it.
+pub(crate) fn classify(error: &rusqlite::Error, phase: Phase) -> Error {
+    match code(error) {
+        Some(code) => of_code(code, phase)
+            .with("sqlite_code", code)
+            .caused_by(SqliteError(code)),
+        None => of_driver(error, phase),
+    }
+}
+
+fn primary(code: i32) -> i32 {
+    code & 0xff
+}
+
+fn of_code(code: i32, phase: Phase) -> Error {
+    use ErrorKind as K;
+    match (code, primary(code)) {
+        (ffi::SQLITE_IOERR_CORRUPTFS | ffi::SQLITE_IOERR_DATA, _)
+        | (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => Error::new(
+            K::Corrupt,
+            "the file is damaged or is no SQLite database; it was left as it is: keep a copy and restore a backup",
+        ),
+        (ffi::SQLITE_IOERR_NOMEM, _) | (_, ffi::SQLITE_NOMEM) => Error::new(K::Busy, "out of memory; rolled back"),
+        (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL) => {
+            Error::new(K::Busy, "another connection held the file's lock for too long")
+        }
+        (_, ffi::SQLITE_FULL) => Error::new(K::Full, "the disk is full; rolled back"),
+        (_, ffi::SQLITE_IOERR) if phase == Phase::Commit => Error::new(
+            K::OutcomeUnknown,
+            "reading or writing the file failed during the commit",
+        ),
+        (_, ffi::SQLITE_IOERR) => Error::new(K::Unavailable, "reading or writing the file failed"),
+        (_, ffi::SQLITE_CANTOPEN) if phase == Phase::Open => Error::new(
+            K::InvalidUrl,
+            "the file can't be opened; check the path, and the rights on the file and its folder",
+        ),
+        (_, ffi::SQLITE_CANTOPEN) => Error::new(
+            K::Unavailable,
+            "a file of the database can't be opened; check the rights on its folder and the limit of open files",
+        ),
+        (ffi::SQLITE_READONLY_DBMOVED, _) => {
+            Error::new(K::ReadOnly, "the file was moved or replaced while it was open; open it again")
+        }
+        (_, ffi::SQLITE_READONLY) => Error::new(
+            K::ReadOnly,
+            "the file or its folder can't be written; check the rights, or open it with mode=ro",
+        ),
+        (_, ffi::SQLITE_PERM | ffi::SQLITE_AUTH) => Error::new(K::Auth, "access to the file was denied"),
+        (_, ffi::SQLITE_INTERRUPT) => Error::new(K::Timeout, "its time was up; rolled back")
+            .outcome_as(UpdateOutcome::NotApplied),
+        (_, ffi::SQLITE_SCHEMA) => Error::new(K::SchemaMismatch, "the schema keeps changing; run persist migrate up"),
+        (
+            ffi::SQLITE_CONSTRAINT_CHECK
+            | ffi::SQLITE_CONSTRAINT_NOTNULL
+            | ffi::SQLITE_CONSTRAINT_DATATYPE
+            | ffi::SQLITE_CONSTRAINT_TRIGGER,
+            _,
+        )
+        | (_, ffi::SQLITE_TOOBIG | ffi::SQLITE_MISMATCH) => {
+            Error::new(K::InvalidInput, "the database refuses a value")
+        }
+        _ => internal("SQLite failed in a way that is not known here", phase),
+    }
+}
+
+fn of_driver(error: &rusqlite::Error, phase: Phase) -> Error {
+    use rusqlite::Error as E;
+    match error {
+        E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::Utf8Error(..)
+        | E::InvalidColumnType(..) => Error::new(
+            ErrorKind::Corrupt,
+            "a column holds what its type does not allow; the file is damaged or was edited",
+        ),
+        E::InvalidPath(_) | E::NulError(_) => Error::new(ErrorKind::InvalidUrl, "the path can't be used"),
+        _ => internal("the driver was used in a wrong way", phase),
+    }
+}
+
+/// Outside of the commit everything is rolled back, so that much is known.
+fn internal(what: &'static str, phase: Phase) -> Error {
+    let error = Error::new(ErrorKind::Internal, what);
+    if phase == Phase::Commit {
+        error
+    } else {
+        error.outcome_as(UpdateOutcome::NotApplied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use persist_core::Retry;
+
+    #[test]
+    fn every_row_of_the_code_table() {
+        use ErrorKind as K;
+        use Phase::{Commit, Open, Statement};
+        use Retry::{Later, Never};
+        use UpdateOutcome::{NotApplied, Unknown};
+        let rows: &[(&[i32], Phase, ErrorKind, Retry, UpdateOutcome)] = &[
+            (&[5, 261, 517, 773, 6, 262, 518, 15], Statement, K::Busy, Later, NotApplied),
+            (&[5, 261, 517], Commit, K::Busy, Later, NotApplied),
+            (&[7, 3082], Statement, K::Busy, Later, NotApplied),
+            (&[13], Statement, K::Full, Never, NotApplied),
+            (&[13], Commit, K::Full, Never, NotApplied),
+            (&[10, 266, 522, 778, 1034, 1290, 4618], Statement, K::Unavailable, Later, NotApplied),
+            (&[10, 266, 778, 1034, 1290, 4106], Commit, K::OutcomeUnknown, Later, Unknown),
+            (&[11, 267, 523, 779, 26, 8458, 8202], Statement, K::Corrupt, Never, NotApplied),
+            (&[26], Open, K::Corrupt, Never, NotApplied),
+            (&[14, 270, 526, 782, 1550], Open, K::InvalidUrl, Never, NotApplied),
+            (&[14, 526], Statement, K::Unavailable, Later, NotApplied),
+            (&[8, 264, 520, 776, 1032, 1288, 1544], Statement, K::ReadOnly, Never, NotApplied),
+            (&[3, 23], Open, K::Auth, Never, NotApplied),
+            (&[9], Statement, K::Timeout, Later, NotApplied),
+            (&[17], Statement, K::SchemaMismatch, Never, NotApplied),
+            (&[275, 1299, 3091, 1811, 18, 20], Statement, K::InvalidInput, Never, NotApplied),
+            (&[19, 1555, 2067, 1, 2, 4, 12, 21, 25, 99], Statement, K::Internal, Never, NotApplied),
+            (&[1, 2, 19, 21], Commit, K::Internal, Never, Unknown),
+        ];
+        for (codes, phase, kind, retry, outcome) in rows {
+            for code in *codes {
+                let failure = rusqlite::Error::SqliteFailure(ffi::Error::new(*code), Some("hunter2".into()));
+                let error = classify(&failure, *phase);
+                assert_eq!(
+                    (error.kind(), error.retry(), error.outcome()),
+                    (*kind, *retry, *outcome),
+                    "{code}"
+                );
+                assert!(!format!("{error:?}").contains("hunter2"), "no text of SQLite's is shown");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! How a [`Persist`] comes up, and what it does while the database is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use persist_core::layer::Retrying;
+use persist_core::{Clock, DbUrl, Deadlines, PersistBackend, Result, SqliteMode, SystemClock};
+use tokio::time::Instant;
+
+use crate::connector::{Connector, Location};
+use crate::heal::backoff;
+use crate::persist::Persist;
+use crate::scheme::{OpenOptions, check_compiled_in};
+use crate::shared::Shared;
+use crate::switch::Switch;
+
+/// What to do while the database is away. A misconfiguration (password, database, rights, a newer schema) is
+/// no outage: with `Fail` and `Retry` it ends `connect` at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnUnavailable {
+    /// `connect` and every call fail as soon as it is known.
+    Fail,
+    /// `connect` waits, and every call retries, for at most this long.
+    Retry {
+        /// For `connect`, and for each call from its start.
+        within: Duration,
+    },
+    /// History is optional: `connect` succeeds whatever happens, updates are dropped and counted, reads are
+    /// `Unavailable`, and a background task turns persistence on when the database answers.
+    BestEffort,
+}
+
+impl Default for OnUnavailable {
+    /// `Retry` within 30 seconds.
+    fn default() -> Self {
+        Self::Retry {
+            within: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Made by [`Persist::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct Builder {
+    url: Option<String>,
+    on_unavailable: OnUnavailable,
+    actor: Option<String>,
+    options: OpenOptions,
+    migrate: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    pub(crate) fn new(url: Option<String>) -> Self {
+        Self {
+            url,
+            on_unavailable: OnUnavailable::default(),
+            actor: None,
+            options: OpenOptions::default(),
+            migrate: true,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// What to do while the database is away; [`OnUnavailable::Retry`] unless set.
+    pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Self {
+        self.on_unavailable = on_unavailable;
+        self
+    }
+
+    /// Who reports, on updates that name no one.
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Deadlines of every call.
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.options.deadlines = deadlines;
+        self
+    }
+
+    /// Most connections; the driver's default unless set.
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.options.connections = Some(connections);
+        self
+    }
+
+    /// Whether `connect` brings the schema up; otherwise it only checks it. On unless set.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Stamps updates without a time; the system's clock unless set.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Connects, and brings the schema up or checks it. Without a URL, or with `none:`, persistence is off.
+    ///
+    /// # Errors
+    /// `InvalidUrl` for a URL that can't be parsed and for a backend that is not compiled in; with `Fail` and
+    /// `Retry` also whatever connecting and migrating met.
+    pub async fn connect(self) -> Result<Persist> {
+        let url = match self.url.as_deref().map(str::trim) {
+            None | Some("") => DbUrl::None,
+            Some(text) => text.parse()?,
+        };
+        check_compiled_in(&url)?;
+        if matches!(url, DbUrl::None) {
+            tracing::info!("persistence is off: no database URL is set");
+            return Ok(Persist::over(
+                Switch::disabled(Arc::clone(&self.clock)),
+                self.clock,
+                self.actor,
+            ));
+        }
+        let read_only = matches!(&url, DbUrl::Sqlite(url) if url.mode == SqliteMode::ReadOnly);
+        let connector = Connector {
+            name: url.backend(),
+            has_schema: !matches!(url, DbUrl::Memory(_)),
+            migrate: self.migrate && !read_only,
+            lasting: !matches!(&url, DbUrl::Memory(_))
+                && !matches!(&url, DbUrl::Sqlite(url) if url.path.is_none()),
+            within: self.options.deadlines.connect,
+            open: Arc::new(Location {
+                url,
+                options: self.options.clone(),
+            }),
+        };
+        self.connect_by(connector).await
+    }
+
+    pub(crate) async fn connect_by(self, connector: Connector) -> Result<Persist> {
+        let clock = Arc::clone(&self.clock);
+        let has_schema = connector.has_schema;
+        let switch = match self.on_unavailable {
+            OnUnavailable::Fail => Switch::strict(connector.connect(Duration::MAX).await?, has_schema, clock),
+            OnUnavailable::Retry { within } => {
+                let driver = wait(&connector, within).await?;
+                Switch::strict(Arc::new(Retrying::new(Shared(driver), within)), has_schema, clock)
+            }
+            OnUnavailable::BestEffort => {
+                let connector = Arc::new(connector);
+                // A task of its own: a driver that panics is a driver that could not be connected.
+                let trying = Arc::clone(&connector);
+                let first = tokio::spawn(async move { trying.connect(Duration::MAX).await }).await;
+                let panicked = "the driver panicked while connecting";
+                let first = first.unwrap_or_else(|_| {
+                    Err(persist_core::Error::new(
+                        persist_core::ErrorKind::Internal,
+                        panicked,
+                    ))
+                });
+                Switch::best_effort(first, connector, clock)
+            }
+        };
+        Ok(Persist::over(switch, self.clock, self.actor))
+    }
+}
+
+async fn wait(connector: &Connector, within: Duration) -> Result<Arc<dyn PersistBackend>> {
+    let end = Instant::now() + within;
+    let mut delays = backoff();
+    loop {
+        let error = match connector.connect(end - Instant::now()).await {
+            Ok(driver) => return Ok(driver),
+            Err(error) => error,
+        };
+        let delay = delays.next().unwrap_or(within);
+        if !error.is_retryable() || Instant::now() + delay >= end {
+            return Err(error);
+        }
+        tracing::warn!(kind = error.kind().name(), %error, "the database is away; waiting for it");
+        tokio::time::sleep(delay).await;
+    }
+}

@@ -1,0 +1,182 @@
+//! A server that is away, late, unknown, frozen or restarting. Numbers are those of the table of failures.
+
+use std::time::{Duration, Instant};
+
+use persist::{Deadlines, Error, ErrorKind, JobQuery, JobState, Mode, OnUnavailable, Outcome, Persist};
+use persist_tests::cluster::{self, Cluster, Options, Stop};
+use persist_tests::process;
+use persist_tests::sample;
+
+/// How much longer than its deadline a call may take on a busy machine.
+const SLACK: Duration = Duration::from_secs(3);
+
+fn deadlines(time: Duration) -> Deadlines {
+    let mut deadlines = Deadlines::default();
+    (
+        deadlines.connect,
+        deadlines.write,
+        deadlines.read,
+        deadlines.health,
+    ) = (time, time, time, time);
+    deadlines
+}
+
+async fn connect(url: &str, policy: OnUnavailable, connect: Duration) -> (Result<Persist, Error>, Duration) {
+    let begun = Instant::now();
+    let builder = Persist::builder(Some(url.to_owned())).deadlines(deadlines(connect));
+    (builder.on_unavailable(policy).connect().await, begun.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_without_a_server_every_policy_ends_in_its_time() {
+    let url = format!("postgres://ci:hunter2@127.0.0.1:{}/ci", cluster::free_port());
+    let bound = Duration::from_millis(700);
+    let (refused, took) = connect(&url, OnUnavailable::Fail, bound).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(took < bound + SLACK, "{took:?}");
+    let within = Duration::from_millis(1_500);
+    let (refused, took) = connect(&url, OnUnavailable::Retry { within }, bound).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(took > bound && took < within + SLACK, "{took:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    let (persist, took) = connect(&url, OnUnavailable::BestEffort, bound).await;
+    let persist = persist.unwrap();
+    assert!(took < bound + SLACK && !persist.is_enabled(), "{took:?}");
+    let outcome = persist
+        .record_job_state(sample::job(1, JobState::Queued))
+        .await
+        .unwrap();
+    assert_eq!(outcome, Outcome::Dropped);
+    // Never an empty list: somebody may act on it.
+    assert_eq!(
+        persist.jobs(&JobQuery::default()).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+    let health = persist.health().await.unwrap();
+    assert_eq!((health.mode, health.dropped), (Mode::Degraded, 1));
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_server_that_starts_later_is_waited_for() {
+    let cluster = Cluster::start(&Options::default());
+    let url = cluster.fresh_schema_url();
+    cluster.stop(Stop::Fast);
+    let policy = OnUnavailable::Retry {
+        within: process::BOUND,
+    };
+    let waiting = tokio::spawn(async move { connect(&url, policy, Duration::from_secs(5)).await });
+    let best_effort = Persist::builder(Some(cluster.fresh_schema_url()));
+    let best_effort = best_effort.deadlines(deadlines(Duration::from_millis(300)));
+    let best_effort = best_effort
+        .on_unavailable(OnUnavailable::BestEffort)
+        .connect()
+        .await
+        .unwrap();
+    assert!(!waiting.is_finished() && !best_effort.is_enabled());
+    cluster.resume();
+    let persist = waiting.await.unwrap().0.unwrap();
+    assert_eq!(
+        persist
+            .record_job_state(sample::job(1, JobState::Queued))
+            .await
+            .unwrap(),
+        sample::CREATED
+    );
+    // What had started without it turns itself on.
+    process::until("it heals itself", async || best_effort.is_enabled()).await;
+    assert_eq!(
+        best_effort
+            .record_job_state(sample::job(1, JobState::Queued))
+            .await
+            .unwrap(),
+        sample::CREATED
+    );
+    best_effort.close().await.unwrap();
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_an_unknown_host_is_named_quickly_and_without_the_password() {
+    let url = "postgres://ci:hunter2@no-such-host.invalid/ci";
+    let bound = Duration::from_secs(2);
+    let (refused, took) = connect(url, OnUnavailable::Fail, bound).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(took < bound + SLACK, "{took:?}");
+    let text = format!("{error}");
+    assert!(text.contains("no-such-host.invalid"), "{text}");
+    assert!(!format!("{error:?} {text}").contains("hunter2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_wrong_password_database_and_role_end_at_once() {
+    let cluster = Cluster::start(&Options::default().password("right word"));
+    let wrong = [
+        cluster.url_for("postgres", "hunter2", "postgres"),
+        cluster.url_for("postgres", "", "postgres"),
+        cluster.url_for("nobody_here", "hunter2", "postgres"),
+        cluster.url_for("postgres", "right word", "no_such_database"),
+    ];
+    for url in &wrong {
+        for policy in [
+            OnUnavailable::Fail,
+            OnUnavailable::Retry {
+                within: process::BOUND,
+            },
+        ] {
+            let (refused, took) = connect(url, policy, Duration::from_secs(10)).await;
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+            assert!(took < SLACK, "it does not heal by waiting: {took:?}");
+            let text = format!("{error} {error:?}");
+            assert!(
+                !text.contains("hunter2") && !text.contains("right word"),
+                "{text}"
+            );
+        }
+        let begun = Instant::now();
+        let persist = Persist::new(Some(url.clone())).await.unwrap();
+        assert!(
+            !persist.is_enabled() && begun.elapsed() < SLACK,
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(
+            persist.health().await.unwrap().last_error.as_deref(),
+            Some("auth")
+        );
+        let outcome = persist
+            .record_job_state(sample::job(1, JobState::Queued))
+            .await
+            .unwrap();
+        assert_eq!(outcome, Outcome::Dropped);
+        persist.close().await.unwrap();
+    }
+    let right = cluster.url("postgres");
+    connect(&right, OnUnavailable::Fail, Duration::from_secs(10))
+        .await
+        .0
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_a_peer_that_never_answers_is_given_up_at_the_connect_deadline() {
+    // The kernel takes the connection, nobody else does.
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!(
+        "postgres://ci:hunter2@127.0.0.1:{}/ci",
+        silent.local_addr().unwrap().port()
+    );
+    let bound = Duration::from_millis(700);
+    let (refused, took) = connect(&url, OnUnavailable::Fail, bound).await;
+    let error = refused.unwrap_err();
+    assert!(
+        [ErrorKind::Unavailable, ErrorKind::Timeout].contains(&error.kind()),
+        "{error:?}"
+    );
+    assert!(took < bound + SLACK, "{took:?}");
+    let (persist, took) = connect(&url, OnUnavailable::BestEffort, bound).await;
+    assert!(took < bound + SLACK && !persist.unwrap().is_enabled(), "{took:?}");
+}

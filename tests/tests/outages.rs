@@ -1,0 +1,327 @@
+//! A server that freezes, restarts, refuses or has no connection left while it is in use. Numbers are those of the table of failures.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its own functions")]
+
+use std::time::{Duration, Instant};
+
+use persist::{Deadlines, Error, ErrorKind, JobQuery, JobState, OnUnavailable, Persist};
+use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
+use persist_tests::process;
+use persist_tests::sample;
+
+/// How much longer than its deadline a call may take on a busy machine.
+const SLACK: Duration = Duration::from_secs(3);
+
+fn deadlines(time: Duration) -> Deadlines {
+    let mut deadlines = Deadlines::default();
+    (
+        deadlines.connect,
+        deadlines.write,
+        deadlines.read,
+        deadlines.health,
+    ) = (time, time, time, time);
+    deadlines
+}
+
+async fn connect(url: &str, policy: OnUnavailable, connect: Duration) -> (Result<Persist, Error>, Duration) {
+    let begun = Instant::now();
+    let builder = Persist::builder(Some(url.to_owned())).deadlines(deadlines(connect));
+    (builder.on_unavailable(policy).connect().await, begun.elapsed())
+}
+
+/// Ids of the server processes of a cluster that serve clients.
+async fn serving(cluster: &Cluster) -> Vec<u32> {
+    let mut connection = cluster::connect(&cluster.url("postgres")).await;
+    let query =
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let pids: Vec<i32> = sqlx::query_scalar(query)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    pids.into_iter().map(i32::unsigned_abs).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_calls_to_a_frozen_server_end_at_their_deadline() {
+    let cluster = Cluster::start(&Options::default());
+    let url = cluster.fresh_schema_url();
+    let bound = Duration::from_millis(800);
+    let persist = connect(&url, OnUnavailable::Fail, Duration::from_secs(5))
+        .await
+        .0
+        .unwrap();
+    persist.close().await.unwrap();
+    let persist = connect(&url, OnUnavailable::Fail, bound).await.0.unwrap();
+    persist
+        .record_job_state(sample::job(1, JobState::Queued))
+        .await
+        .unwrap();
+    let frozen: Vec<_> = serving(&cluster)
+        .await
+        .into_iter()
+        .chain([cluster.postmaster()])
+        .collect();
+    frozen.iter().for_each(|pid| process::signal(*pid, "STOP"));
+    for n in 2..5 {
+        let begun = Instant::now();
+        let error = persist
+            .record_job_state(sample::job(n, JobState::Queued))
+            .await
+            .unwrap_err();
+        assert!(begun.elapsed() < bound + SLACK, "{:?}", begun.elapsed());
+        let kinds = [
+            ErrorKind::Timeout,
+            ErrorKind::Busy,
+            ErrorKind::Unavailable,
+            ErrorKind::OutcomeUnknown,
+        ];
+        assert!(kinds.contains(&error.kind()), "{error:?}");
+        let begun = Instant::now();
+        assert!(
+            persist.jobs(&JobQuery::default()).await.is_err(),
+            "never an empty answer"
+        );
+        let health = persist.health().await;
+        assert!(
+            health.is_err() || health.is_ok_and(|health| health.last_error.is_some()),
+            "health says so"
+        );
+        assert!(begun.elapsed() < bound * 2 + SLACK, "{:?}", begun.elapsed());
+    }
+    frozen.iter().rev().for_each(|pid| process::signal(*pid, "CONT"));
+    process::until("it works again", async || {
+        persist
+            .record_job_state(sample::job(9, JobState::Queued))
+            .await
+            .is_ok()
+    })
+    .await;
+    assert!(!persist.jobs(&JobQuery::default()).await.unwrap().items.is_empty());
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_the_next_call_after_an_idle_connection_was_ended_works() {
+    let cluster = Cluster::start(&Options::default());
+    let persist = connect(
+        &cluster.fresh_schema_url(),
+        OnUnavailable::Fail,
+        Duration::from_secs(5),
+    )
+    .await
+    .0
+    .unwrap();
+    for n in 1..6 {
+        assert_eq!(
+            persist
+                .record_job_state(sample::job(n, JobState::Queued))
+                .await
+                .unwrap(),
+            sample::CREATED
+        );
+        let page = persist.jobs(&JobQuery::default()).await.unwrap();
+        assert_eq!(page.items.len() as u64, n);
+        for pid in serving(&cluster).await {
+            cluster.sql(&format!("SELECT pg_terminate_backend({pid})")).await;
+        }
+        process::until("all connections were ended", async || {
+            serving(&cluster).await.is_empty()
+        })
+        .await;
+    }
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_restarts_under_load_give_only_retryable_errors() {
+    let cluster = Cluster::start(&Options::default());
+    let persist = connect(
+        &cluster.fresh_schema_url(),
+        OnUnavailable::Fail,
+        Duration::from_secs(5),
+    )
+    .await
+    .0
+    .unwrap();
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let writer = tokio::spawn({
+        let persist = persist.clone();
+        async move {
+            let mut applied = Vec::new();
+            for n in 1.. {
+                if *stopped.borrow_and_update() {
+                    break;
+                }
+                match persist.record_job_state(sample::job(n, JobState::Queued)).await {
+                    Ok(_) => applied.push(n),
+                    Err(error) => {
+                        assert!(error.is_retryable(), "{error:?}");
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            }
+            applied
+        }
+    });
+    for how in [Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate] {
+        cluster.restart(how);
+        process::until("it works again without a new client", async || {
+            persist
+                .record_job_state(sample::job(1_000_000, JobState::Queued))
+                .await
+                .is_ok()
+        })
+        .await;
+    }
+    stop.send(true).unwrap();
+    for n in writer.await.unwrap() {
+        assert!(
+            persist.job(sample::id(n)).await.unwrap().is_some(),
+            "job {n} was acknowledged and is gone"
+        );
+    }
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c11_a_server_that_became_read_only_is_waited_for() {
+    let cluster = Cluster::start(&Options::default());
+    let url = cluster.fresh_schema_url();
+    let persist = connect(&url, OnUnavailable::Fail, Duration::from_millis(800))
+        .await
+        .0
+        .unwrap();
+    assert_eq!(
+        persist
+            .record_job_state(sample::job(1, JobState::Queued))
+            .await
+            .unwrap(),
+        sample::CREATED
+    );
+    cluster
+        .sql("ALTER SYSTEM SET default_transaction_read_only = on")
+        .await;
+    cluster.sql("SELECT pg_reload_conf()").await;
+    let mut refused = None;
+    process::until("writes are refused", async || {
+        let written = persist.record_job_state(sample::job(2, JobState::Queued)).await;
+        refused = written.err();
+        refused.is_some()
+    })
+    .await;
+    let error = refused.unwrap();
+    let kinds = [
+        ErrorKind::ReadOnly,
+        ErrorKind::Unavailable,
+        ErrorKind::Timeout,
+        ErrorKind::Busy,
+    ];
+    assert!(kinds.contains(&error.kind()), "{error:?}");
+    // The connection that ALTER SYSTEM needs is the superuser's own.
+    let mut connection = cluster::connect(&cluster.url("postgres")).await;
+    for statement in [
+        "SET default_transaction_read_only = off",
+        "ALTER SYSTEM SET default_transaction_read_only = off",
+        "SELECT pg_reload_conf()",
+    ] {
+        sqlx::Executor::execute(&mut connection, statement).await.unwrap();
+    }
+    process::until("it works again", async || {
+        persist
+            .record_job_state(sample::job(3, JobState::Queued))
+            .await
+            .is_ok()
+    })
+    .await;
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t4_a_lock_that_others_hold_ends_the_call_at_its_deadline() {
+    let url = shared().fresh_schema_url();
+    let persist = connect(&url, OnUnavailable::Fail, Duration::from_secs(5))
+        .await
+        .0
+        .unwrap();
+    persist.close().await.unwrap();
+    let bound = Duration::from_millis(800);
+    let persist = connect(&url, OnUnavailable::Fail, bound).await.0.unwrap();
+    let schema = persist_tests::place::Place::at(url.clone()).schema();
+    let mut other = cluster::connect(&url).await;
+    let lock = format!("BEGIN; LOCK TABLE {schema}.events IN ACCESS EXCLUSIVE MODE");
+    sqlx::Executor::execute(&mut other, sqlx::raw_sql(sqlx::AssertSqlSafe(lock)))
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    let error = persist
+        .record_job_state(sample::job(1, JobState::Queued))
+        .await
+        .unwrap_err();
+    assert!(
+        [ErrorKind::Busy, ErrorKind::Timeout].contains(&error.kind()),
+        "{error:?}"
+    );
+    assert!(begun.elapsed() < bound + SLACK, "{:?}", begun.elapsed());
+    sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
+    assert_eq!(
+        persist
+            .record_job_state(sample::job(1, JobState::Queued))
+            .await
+            .unwrap(),
+        sample::CREATED
+    );
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_a_server_without_a_connection_left_is_waited_for() {
+    let options = Options::default().setting("max_connections", "6");
+    let cluster = Cluster::start(&options.setting("superuser_reserved_connections", "2"));
+    cluster
+        .sql("CREATE ROLE ci LOGIN; CREATE SCHEMA ci AUTHORIZATION ci")
+        .await;
+    let url = format!("{}?persist_schema=ci", cluster.url_for("ci", "", "postgres"));
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        taken.push(cluster::connect(&url).await);
+    }
+    let bound = Duration::from_millis(500);
+    let (refused, took) = connect(&url, OnUnavailable::Fail, bound).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(took < bound + SLACK, "{took:?}");
+    let policy = OnUnavailable::Retry {
+        within: process::BOUND,
+    };
+    let waiting = tokio::spawn(async move { connect(&url, policy, Duration::from_secs(5)).await.0 });
+    tokio::task::yield_now().await;
+    for connection in taken {
+        sqlx::Connection::close(connection).await.unwrap();
+    }
+    let persist = waiting.await.unwrap().unwrap();
+    // More callers than the server takes connections: all get through.
+    let calls = (1..=32).map(|n| {
+        let persist = persist.clone();
+        tokio::spawn(async move { persist.record_job_state(sample::job(n, JobState::Queued)).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap().unwrap().name(), "applied");
+    }
+    persist.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_more_callers_than_connections_all_get_through() {
+    let url = shared().fresh_schema_url();
+    let builder = Persist::builder(Some(url))
+        .on_unavailable(OnUnavailable::Fail)
+        .connections(1);
+    let persist = builder.connect().await.unwrap();
+    let calls = (1..=64).map(|n| {
+        let persist = persist.clone();
+        tokio::spawn(async move { persist.record_job_state(sample::job(n, JobState::Queued)).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.unwrap().unwrap(), sample::CREATED);
+    }
+    persist.close().await.unwrap();
+}

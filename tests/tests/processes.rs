@@ -1,0 +1,208 @@
+//! Several processes on one store, and processes that are killed. Numbers are those of the table of failures.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its own functions")]
+
+mod peer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use persist::{Deadlines, ErrorKind, JobState, JobUpdate, OnUnavailable, Persist};
+use persist_tests::cluster::{Cluster, Options};
+use persist_tests::place::{self, Database, Place};
+use persist_tests::process::{self, Running};
+use persist_tests::{lines, sample};
+use rand::Rng as _;
+
+use peer::peer;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x3_rows_are_the_fold_while_two_processes_write_one_postgres() {
+    two_writers(Database::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x3_x7_rows_are_the_fold_while_two_processes_write_one_sqlite_file() {
+    two_writers(Database::Sqlite).await;
+}
+
+async fn two_writers(database: Database) {
+    const ROUNDS: &str = "1000";
+    let place = Place::empty(database);
+    let backend = place.migrated().await.unwrap();
+    let mut inputs = Vec::new();
+    let mut writers = Vec::new();
+    for seed in ["1", "2"] {
+        let mut command = peer(["write", place.url(), seed, ROUNDS]);
+        let (input, go) = std::io::pipe().unwrap();
+        let writer = Running::start(command.stdin(Stdio::from(input)));
+        assert_eq!(writer.line().as_deref(), Some("ready"));
+        inputs.push(go);
+        writers.push(writer);
+    }
+    for go in &mut inputs {
+        go.write_all(b"\n").unwrap();
+    }
+    let mut looks = 0;
+    while writers.iter_mut().all(Running::is_running) {
+        assert_eq!(
+            place.strays().await,
+            [""; 0],
+            "in the middle, after {looks} looks"
+        );
+        looks += 1;
+    }
+    for writer in writers {
+        assert_eq!(writer.end().ok().stdout, "done\n");
+    }
+    assert!(looks > 0, "they were watched");
+    assert_eq!(place.strays().await, [""; 0]);
+    assert!(place.count("FROM events").await > 1_000);
+    place::fold_holds(&backend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_sigkill_of_an_import_loses_no_acknowledged_line_on_postgres() {
+    killed_import(Database::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_sigkill_of_an_import_loses_no_acknowledged_line_on_sqlite() {
+    killed_import(Database::Sqlite).await;
+}
+
+/// Numbers of the lines that the program says are in the store.
+fn acknowledged(outcomes: &[String]) -> BTreeSet<usize> {
+    let number = |line: &String| {
+        // The last line may be cut by the kill: then it was not said.
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        assert!(
+            ["applied", "unchanged", "late", "filled"].contains(&line["outcome"].as_str()?),
+            "{line}"
+        );
+        Some(line["line"].as_u64()? as usize)
+    };
+    outcomes.iter().filter_map(number).collect()
+}
+
+async fn killed_import(database: Database) {
+    let place = Place::empty(database);
+    place.migrated().await.unwrap().close().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("day.jsonl");
+    let lines = lines::day(5, 600);
+    lines::write(&input, &lines);
+    let import = || {
+        let mut arguments = vec![
+            "--database-url".into(),
+            place.url().into(),
+            "import".into(),
+            "--outcomes".into(),
+        ];
+        arguments.push(input.clone().into_os_string());
+        process::persist(arguments)
+    };
+    let mut acknowledged_so_far = BTreeSet::new();
+    for round in 0..8 {
+        let mut running = Running::start(&mut import());
+        let wanted = rand::rng().random_range(0..lines.len() / 2);
+        let mut outcomes: Vec<_> = std::iter::from_fn(|| running.line()).take(wanted).collect();
+        tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..20_000))).await;
+        outcomes.extend(running.kill());
+        acknowledged_so_far.extend(acknowledged(&outcomes));
+        let stored: BTreeSet<_> = place.export().await.unwrap().into_iter().collect();
+        for number in &acknowledged_so_far {
+            assert!(
+                stored.contains(&lines[number - 1]),
+                "round {round}: line {number} was acknowledged and is gone"
+            );
+        }
+        assert_eq!(place.strays().await, [""; 0], "round {round}");
+    }
+    assert!(!acknowledged_so_far.is_empty(), "some were acknowledged");
+    // The next run completes it, and nothing is there twice.
+    let summary = process::run(&mut import()).ok();
+    assert_eq!(summary.stdout.lines().count(), lines.len());
+    let stored = place.export().await.unwrap();
+    assert_eq!(stored.len(), lines.len());
+    assert_eq!(
+        stored.into_iter().collect::<BTreeSet<_>>(),
+        lines.into_iter().collect()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_sigkill_of_a_server_process_and_of_the_server_loses_nothing() {
+    let cluster = Cluster::start(&Options::default());
+    let place = Place::at(cluster.fresh_schema_url());
+    let mut deadlines = Deadlines::default();
+    deadlines.write = process::BOUND;
+    let builder = Persist::builder(Some(place.url().into())).deadlines(deadlines);
+    let builder = builder.on_unavailable(OnUnavailable::Retry {
+        within: process::BOUND,
+    });
+    let persist = builder.connect().await.unwrap();
+    let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (persist, stop, next) = (persist.clone(), Arc::clone(&stop), Arc::clone(&next));
+            tokio::spawn(async move {
+                let mut applied = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    match persist.record_job_state(sample::job(n, JobState::Queued)).await {
+                        Ok(outcome) => {
+                            assert!(["applied", "unchanged"].contains(&outcome.name()), "{outcome}");
+                            applied.push(n);
+                        }
+                        Err(error) => {
+                            assert!(error.is_retryable(), "{error:?}");
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                    }
+                }
+                applied
+            })
+        })
+        .collect();
+    let grows = async |what: &str| {
+        let begun = next.load(Ordering::Relaxed);
+        process::until(what, async || next.load(Ordering::Relaxed) > begun + 20).await;
+    };
+    grows("updates are written").await;
+    let backend = "SELECT CAST(pid AS text) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+                   AND pid <> pg_backend_pid()";
+    let victim: u32 = place.texts(backend).await[0].parse().unwrap();
+    process::signal(victim, "KILL");
+    grows("updates are written after the crash of a server process").await;
+    cluster.kill();
+    cluster.resume();
+    grows("updates are written after the crash of the server").await;
+    stop.store(true, Ordering::Relaxed);
+    let mut applied = BTreeMap::new();
+    for writer in writers {
+        applied.extend(
+            writer
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|n| (sample::id(n).to_string(), n)),
+        );
+    }
+    let stored = place.texts("SELECT CAST(request_id AS text) FROM events").await;
+    let unique: BTreeSet<_> = stored.iter().collect();
+    assert_eq!(unique.len(), stored.len(), "nothing is there twice");
+    for id in applied.keys() {
+        assert!(unique.contains(id), "{id} was acknowledged and is gone");
+    }
+    assert_eq!(place.strays().await, [""; 0]);
+    persist.close().await.unwrap();
+    let closed = persist
+        .record_job_state(JobUpdate::new(sample::id(1), JobState::Queued))
+        .await;
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
+}

@@ -1,0 +1,249 @@
+//! SQLite files that are damaged, foreign, copied or looked at. Numbers are those of the table of failures.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use persist::{DbUrl, Error, ErrorKind, JobQuery, JobState, OpenOptions, PersistBackend, Result, VmQuery};
+use persist_tests::place::{self, Database, Place};
+use persist_tests::sample;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+/// A file in a folder that goes with it.
+struct File {
+    folder: tempfile::TempDir,
+}
+
+impl File {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store.db")
+    }
+
+    async fn open(&self, mode: &str) -> Result<Arc<dyn PersistBackend>> {
+        let url: DbUrl = format!("sqlite://{}?mode={mode}", self.path().display()).parse()?;
+        persist::open(&url, &OpenOptions::default()).await
+    }
+
+    async fn migrated(&self) -> Result<Arc<dyn PersistBackend>> {
+        let backend = self.open("rwc").await?;
+        backend.schema().expect("has a schema").up().await?;
+        Ok(backend)
+    }
+
+    /// Opens, migrates, reads all and writes: the first error of it.
+    async fn use_it(&self) -> Result<()> {
+        let backend = self.migrated().await?;
+        let used = async {
+            backend.jobs(&JobQuery::default().limit(1_000)).await?;
+            backend.vms(&VmQuery::default().limit(1_000)).await?;
+            backend
+                .events(&persist::EventQuery::default().limit(1_000))
+                .await?;
+            backend
+                .apply(&sample::claims([sample::job(9_999, JobState::Queued)])?)
+                .await
+                .map(drop)
+        };
+        let used = used.await;
+        let _ = backend.close().await;
+        used
+    }
+}
+
+/// The bytes of a store with rows.
+async fn bytes_of_a_store() -> Vec<u8> {
+    let file = File::new();
+    let backend = file.migrated().await.unwrap();
+    backend
+        .apply(&sample::claims(sample::day(1, 100)).unwrap())
+        .await
+        .unwrap();
+    backend.close().await.unwrap();
+    let left: Vec<_> = fs::read_dir(file.folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(left, ["store.db"], "a closed store is one file");
+    fs::read(file.path()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d5_damaged_files_are_told_and_kept() {
+    let whole = bytes_of_a_store().await;
+    let mut random = StdRng::seed_from_u64(5);
+    let mut told = 0;
+    let half = whole.len() / 2;
+    let mut damaged = vec![
+        b"this is a text, and no database at all".repeat(50),
+        whole[..half].to_vec(),
+    ];
+    for _ in 0..30 {
+        let mut flipped = whole.clone();
+        for _ in 0..20 {
+            let place = random.random_range(0..flipped.len());
+            flipped[place] ^= 1 << random.random_range(0..8);
+        }
+        damaged.push(flipped);
+    }
+    for (n, bytes) in damaged.iter().enumerate() {
+        let file = File::new();
+        fs::write(file.path(), bytes).unwrap();
+        if let Err(error) = file.use_it().await {
+            told += 1;
+            let kinds = [ErrorKind::Corrupt, ErrorKind::SchemaMismatch, ErrorKind::Internal];
+            assert!(kinds.contains(&error.kind()), "damage {n}: {error:?}");
+            assert!(
+                n > 1 || error.kind() == ErrorKind::Corrupt,
+                "damage {n}: {error:?}"
+            );
+        }
+        let kept = fs::metadata(file.path()).unwrap().len();
+        assert!(kept as usize >= bytes.len(), "damage {n}: the file is kept");
+    }
+    assert!(told > 5, "much of it is noticed: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d5_another_programs_file_is_refused_and_an_empty_one_is_new() {
+    for statements in [
+        "PRAGMA application_id = 4711; CREATE TABLE jobs (id INTEGER PRIMARY KEY, title TEXT)",
+        "CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Minka')",
+    ] {
+        let file = File::new();
+        rusqlite::Connection::open(file.path())
+            .unwrap()
+            .execute_batch(statements)
+            .unwrap();
+        let before = fs::read(file.path()).unwrap();
+        let error: Error = file.use_it().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error:?}");
+        assert!(fs::read(file.path()).unwrap() == before, "nothing was changed");
+    }
+    let file = File::new();
+    fs::write(file.path(), b"").unwrap();
+    file.use_it().await.unwrap();
+}
+
+#[test]
+fn d10_the_bundled_sqlite_has_no_wal_reset_bug() {
+    assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d12_a_backup_of_a_store_in_use_is_consistent() {
+    let place = Place::empty(Database::Sqlite);
+    let backend = place.migrated().await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (backend, stop) = (Arc::clone(&backend), Arc::clone(&stop));
+        async move {
+            for seed in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                for claims in sample::claims(sample::day(seed, 10)).unwrap().chunks(7) {
+                    backend.apply(claims).await.unwrap();
+                }
+            }
+        }
+    });
+    for _ in 0..5 {
+        let copy = File::new();
+        place
+            .file()
+            .execute("VACUUM INTO ?1", [copy.path().to_str().unwrap()])
+            .unwrap();
+        let restored = copy.migrated().await.unwrap();
+        place::fold_holds(&restored).await;
+        restored.close().await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    backend.close().await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_children_do_not_inherit_the_file() {
+    let file = File::new();
+    let backend = file.migrated().await.unwrap();
+    backend
+        .apply(&sample::claims([sample::job(1, JobState::Queued)]).unwrap())
+        .await
+        .unwrap();
+    let mut handles = 0;
+    for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let Ok(target) = fs::read_link(entry.path()) else {
+            continue;
+        };
+        if target.starts_with(file.folder.path()) {
+            let number = entry.file_name();
+            let info = fs::read_to_string(PathBuf::from("/proc/self/fdinfo").join(number)).unwrap();
+            let flags = info
+                .lines()
+                .find_map(|line| line.strip_prefix("flags:"))
+                .unwrap()
+                .trim();
+            assert!(
+                u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000 != 0,
+                "{}: {flags}",
+                target.display()
+            );
+            handles += 1;
+        }
+    }
+    assert!(handles >= 2, "the file and its log are open");
+    backend.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_may_read_the_files() {
+    let file = File::new();
+    let backend = file.migrated().await.unwrap();
+    backend
+        .apply(&sample::claims([sample::job(1, JobState::Queued)]).unwrap())
+        .await
+        .unwrap();
+    for entry in fs::read_dir(file.folder.path()).unwrap().flatten() {
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
+    }
+    backend.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_a_store_that_is_opened_to_read_takes_no_write() {
+    let file = File::new();
+    let error = file.open("ro").await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "a missing file: {error:?}");
+    let backend = file.migrated().await.unwrap();
+    backend
+        .apply(&sample::claims([sample::job(1, JobState::Queued)]).unwrap())
+        .await
+        .unwrap();
+    backend.close().await.unwrap();
+    let reader = file.open("ro").await.unwrap();
+    assert_eq!(reader.jobs(&JobQuery::default()).await.unwrap().items.len(), 1);
+    let error = reader
+        .apply(&sample::claims([sample::job(2, JobState::Queued)]).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error:?}");
+    assert_eq!(reader.jobs(&JobQuery::default()).await.unwrap().items.len(), 1);
+    reader.close().await.unwrap();
+}
