@@ -13,7 +13,6 @@ mod connection;
 mod error;
 pub mod event;
 pub mod job;
-mod list;
 mod lock;
 mod merge;
 mod migrate;

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use persist_core::{
-    Deadlines, Down, Error, ErrorKind, MigrationStatus, PlannedMigration, Result, Schema, SchemaStatus,
-};
+use persist_core::sql::Dialect;
+use persist_core::{Deadlines, Down, Error, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus};
+use persist_migration::records::{Records, unconfirmed};
+use persist_migration::{Migration, Step};
 use tokio::time::Instant;
 
 use crate::connection::{Pool, Scope};
 use crate::error::Phase;
-use crate::list;
-use crate::records::{self, Records};
+use crate::records;
 use crate::session::Session;
 use crate::{adopt, lock, seed};
 
@@ -152,36 +152,17 @@ where
 #[async_trait]
 impl Schema for Migrator {
     async fn status(&self) -> Result<SchemaStatus> {
-        let records = self.records().await?;
-        let known = list::migrations();
-        let of_known = known.iter().map(|migration| {
-            let applied = records
-                .applied
-                .iter()
-                .find(|record| record.name == migration.name);
-            MigrationStatus::new(migration.name, applied.map(|record| record.applied_at), true)
-        });
-        let newer = records
-            .newer(&known)
-            .map(|record| MigrationStatus::new(record.name.clone(), Some(record.applied_at), false));
-        let migrations = of_known.chain(newer).collect();
-        Ok(SchemaStatus::new(
-            migrations,
-            records.min_reader,
-            records.min_writer,
-        ))
+        Ok(self.records().await?.status(&known()))
     }
 
     async fn check(&self) -> Result<()> {
         let records = self.records().await?;
-        records
-            .check(&list::migrations())
-            .map_err(|error| error.during("check"))
+        records.check(&known()).map_err(|error| error.during("check"))
     }
 
     async fn up(&self) -> Result<Vec<String>> {
         let records = self.records().await?;
-        let known = list::migrations();
+        let known = known();
         records
             .check_writer(&known)
             .map_err(|error| error.during("migrate up"))?;
@@ -195,16 +176,10 @@ impl Schema for Migrator {
 
     async fn down(&self, request: Down) -> Result<Vec<String>> {
         let records = self.records().await?;
-        let known = list::migrations();
-        if let Some(newer) = records.newer(&known).next() {
-            let what = format!(
-                "the schema has {}, which only a newer program can revert",
-                newer.name
-            );
-            return Err(Error::new(ErrorKind::SchemaMismatch, what).during("migrate down"));
-        }
-        let steps = request.steps.map_or(usize::MAX, |steps| steps as usize);
-        let goal = records.applied.len().saturating_sub(steps);
+        let known = known();
+        let goal = records
+            .goal_of_down(&known, request.steps)
+            .map_err(|error| error.during("migrate down"))?;
         let confirmed = request.confirmed;
         self.turns("migrate down", move |session| {
             Box::pin(down_one(session, goal, confirmed))
@@ -214,7 +189,7 @@ impl Schema for Migrator {
 
     async fn plan(&self) -> Result<Vec<PlannedMigration>> {
         let records = self.records().await?;
-        let known = list::migrations();
+        let known = known();
         let adopts = if records.applied.is_empty() {
             self.finds_seed().await?
         } else {
@@ -229,7 +204,7 @@ impl Schema for Migrator {
 
 /// Applies the first pending migration, in the locked transaction.
 async fn up_one(session: &mut Session) -> Result<Turn> {
-    let known = list::migrations();
+    let known = known();
     let mut records = records::read_locked(session).await?;
     records.check_writer(&known)?;
     let Some(migration) = records.pending(&known).next() else {
@@ -242,7 +217,7 @@ async fn up_one(session: &mut Session) -> Result<Turn> {
             adopt::check(session).await?;
         }
     }
-    migration.up(session, records.adopted).await?;
+    run(session, &migration.up, records.adopted).await?;
     records::note(
         session,
         migration.name,
@@ -254,19 +229,34 @@ async fn up_one(session: &mut Session) -> Result<Turn> {
 
 /// Reverts the newest migration, until `goal` are left.
 async fn down_one(session: &mut Session, goal: usize, confirmed: bool) -> Result<Turn> {
-    let known = list::migrations();
+    let known = known();
     let records = records::read_locked(session).await?;
-    let newest = known.iter().rev().find(|migration| records.has(migration.name));
-    let Some(migration) = newest.filter(|_| records.applied.len() > goal) else {
+    let Some(migration) = records.next_down(&known, goal) else {
         return Ok(Turn::Nothing);
     };
     if !confirmed && records::has_history(session).await? {
-        return Err(Error::invalid(
-            "confirmed",
-            "history and attempts would be lost; say yes to that",
-        ));
+        return Err(unconfirmed());
     }
-    migration.down(session, records.adopted).await?;
+    run(session, &migration.down, records.adopted).await?;
     records::erase(session, migration.name, records.applied.len() == 1).await?;
     Ok(Turn::Done(migration.name))
+}
+
+fn known() -> Vec<Migration> {
+    persist_migration::list(Dialect::Postgres)
+}
+
+async fn run(session: &mut Session, steps: &[Step], adopted: bool) -> Result<()> {
+    for step in steps {
+        match step {
+            Step::Sql(sql) => session.script(sql).await?,
+            Step::Own(sql) if !adopted => session.script(sql).await?,
+            Step::Own(_) => {}
+            Step::Adopt => {
+                let rows = adopt::rows(session).await?;
+                tracing::debug!(rows, "rows became history");
+            }
+        }
+    }
+    Ok(())
 }

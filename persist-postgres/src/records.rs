@@ -1,81 +1,12 @@
 //! What a database says of its own schema: `persist_migrations` and `persist_meta`.
 
-use persist_core::{Error, ErrorKind, Result, Timestamp};
+use persist_core::{Error, ErrorKind, Result};
+use persist_migration::records::{Record, Records};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, Row as _};
 
 use crate::error::{Phase, classify};
-use crate::list::Migration;
 use crate::session::Session;
-
-/// One applied migration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) name: String,
-    pub(crate) applied_at: Timestamp,
-}
-
-/// All that is recorded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Records {
-    /// By name, which is by age.
-    pub(crate) applied: Vec<Record>,
-    /// Whether the first migration found the seed's tables.
-    pub(crate) adopted: bool,
-    pub(crate) min_reader: Option<u32>,
-    pub(crate) min_writer: Option<u32>,
-}
-
-impl Records {
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.applied.iter().any(|record| record.name == name)
-    }
-
-    /// Known migrations that are not applied, in their order.
-    pub(crate) fn pending<'k>(&self, known: &'k [Migration]) -> impl Iterator<Item = &'k Migration> {
-        known.iter().filter(|migration| !self.has(migration.name))
-    }
-
-    /// Applied migrations that only a newer program knows.
-    pub(crate) fn newer<'r>(&'r self, known: &[Migration]) -> impl Iterator<Item = &'r Record> {
-        self.applied
-            .iter()
-            .filter(|record| !known.iter().any(|migration| migration.name == record.name))
-    }
-
-    /// Whether this program can read and write the schema as it stands.
-    ///
-    /// # Errors
-    /// `SchemaMismatch` that names the command or the version.
-    pub(crate) fn check(&self, known: &[Migration]) -> Result<()> {
-        self.check_writer(known)?;
-        let pending: Vec<_> = self.pending(known).map(|migration| migration.name).collect();
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let what = format!("the schema lacks {}; run persist migrate up", pending.join(", "));
-        Err(Error::new(ErrorKind::SchemaMismatch, what))
-    }
-
-    /// Whether a newer schema still lets this program work.
-    ///
-    /// # Errors
-    /// `SchemaMismatch` that says which version is needed.
-    pub(crate) fn check_writer(&self, known: &[Migration]) -> Result<()> {
-        let own = crate::list::VERSION;
-        if self.newer(known).next().is_none() {
-            return Ok(());
-        }
-        let needed = self.min_reader.max(self.min_writer).unwrap_or(u32::MAX);
-        if needed <= own {
-            return Ok(());
-        }
-        let what = format!(
-            "the schema needs a program of schema version {needed} or later, this one has {own}; upgrade it"
-        );
-        Err(Error::new(ErrorKind::SchemaMismatch, what).with("needed", needed))
-    }
-}
 
 /// Reads the records, of which there may be none.
 pub(crate) async fn read(session: &mut Session, prefix: &str) -> Result<Records> {
