@@ -1,2 +1,71 @@
-//! Stub.
-fn main() {}
+//! `persist`: records, reads and migrates the state of CI jobs and VMs from a shell.
+
+mod args;
+mod context;
+mod database;
+mod exit;
+mod export;
+mod health;
+mod import;
+mod job;
+mod jobs;
+mod listing;
+mod logging;
+mod migrate;
+mod output;
+mod record;
+mod signals;
+mod span;
+mod table;
+mod talk;
+mod timeline;
+mod visible;
+mod vms;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::CommandFactory as _;
+use context::Context;
+use exit::{Code, Failure};
+
+fn main() -> ExitCode {
+    let cli = match args::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code.into(),
+    };
+    logging::start(&cli.globals);
+    let code = run(cli).unwrap_or_else(Failure::report);
+    code.into()
+}
+
+fn run(cli: Cli) -> Result<Code, Failure> {
+    let mut context = Context::new(cli.globals)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::told(Code::Failed, format!("no threads: {error}")))?;
+    let code = runtime.block_on(command(cli.command, &mut context));
+    // Everything that matters was awaited and closed; what is left must not hold the program up.
+    runtime.shutdown_background();
+    let code = code?;
+    context.out.flush()?;
+    Ok(code)
+}
+
+async fn command(command: Command, context: &mut Context) -> Result<Code, Failure> {
+    match command {
+        Command::Import(args) => import::run(args, context).await,
+        Command::Export => export::run(context).await,
+        Command::Record { what } => record::run(what, context).await,
+        Command::Jobs(args) => jobs::run(args, context).await,
+        Command::Vms(args) => vms::run(args, context).await,
+        Command::Job(args) => job::run(args, context).await,
+        Command::Migrate { action } => migrate::run(action, context).await,
+        Command::Health => health::run(context).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "persist", &mut script);
+            context.out.bytes(&script)?;
+            Ok(Code::Ok)
+        }
+    }
+}

@@ -126,7 +126,7 @@ pub struct Pruned {
     pub vms: u64,
     /// Slots of the history.
     pub events: u64,
-    /// Whether the limit was reached, so that more may be left.
+    /// Whether more match than the limit let go.
     pub more: bool,
 }
 

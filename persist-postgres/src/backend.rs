@@ -66,6 +66,11 @@ impl PostgresBackend {
         })
     }
 
+    /// Comes first in every call that checks its input: after close that is all there is to say.
+    fn refuse_closed(&self, operation: &'static str) -> Result<()> {
+        self.pool.refuse_closed().map_err(|error| error.during(operation))
+    }
+
     /// The store's identity, asked for once.
     async fn instance_id(&self) -> Result<Uuid> {
         if let Some(id) = self.instance_id.get() {
@@ -96,7 +101,7 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        self.pool.refuse_closed().map_err(|error| error.during("apply"))?;
+        self.refuse_closed("apply")?;
         let mut outcomes = Vec::with_capacity(claims.len());
         for chunk in claims.chunks(CHUNK) {
             let (statements, chunk) = (Arc::clone(&self.statements), Arc::<[Claim]>::from(chunk));
@@ -134,6 +139,7 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        self.refuse_closed("jobs")?;
         let (schema, query) = (
             self.schema.clone(),
             query.check().map_err(|error| error.during("jobs"))?,
@@ -148,6 +154,7 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
+        self.refuse_closed("vms")?;
         let (schema, query) = (
             self.schema.clone(),
             query.check().map_err(|error| error.during("vms"))?,
@@ -162,6 +169,7 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+        self.refuse_closed("events")?;
         let instance_id = match query.order {
             EventOrder::BySeq => self.instance_id().await?,
             // Its cursors are bound to no store.
@@ -181,6 +189,7 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
+        self.refuse_closed("prune")?;
         let request = request.check().map_err(|error| error.during("prune"))?;
         let prefix = Arc::clone(&self.prefix);
         let pruned = self.pool.run(

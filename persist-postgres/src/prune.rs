@@ -44,7 +44,8 @@ fn conditions(request: &Prune) -> Conditions {
     }
 }
 
-/// The ids to remove, the oldest first.
+/// The ids that match, the oldest first, one more than the limit to know whether any are left; and those to
+/// remove.
 fn victims(prefix: &str, request: &Prune) -> String {
     let Conditions { job, vm } = conditions(request);
     let mut sql = format!(
@@ -65,7 +66,9 @@ fn victims(prefix: &str, request: &Prune) -> String {
         );
     }
     format!(
-        "SELECT request_id FROM ({sql}) AS c(request_id, created_at) ORDER BY created_at, request_id LIMIT $3"
+        "WITH matching AS MATERIALIZED (SELECT request_id, created_at FROM ({sql}) AS c(request_id, created_at) \
+         ORDER BY created_at, request_id LIMIT $3::bigint + 1), victims AS MATERIALIZED \
+         (SELECT request_id FROM matching ORDER BY created_at, request_id LIMIT $3::bigint)"
     )
 }
 
@@ -87,7 +90,7 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
     let victims = victims(prefix, request);
     if request.dry_run {
         let sql = format!(
-            "WITH victims AS MATERIALIZED ({victims}) SELECT (SELECT count(*) FROM victims), \
+            "{victims} SELECT (SELECT count(*) FROM matching), (SELECT count(*) FROM victims), \
              (SELECT count(*) FROM {prefix}jobs WHERE request_id IN (TABLE victims)), \
              (SELECT count(*) FROM {prefix}vms WHERE request_id IN (TABLE victims)), \
              (SELECT count(*) FROM {prefix}events WHERE request_id IN (TABLE victims))"
@@ -96,26 +99,24 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
         let row = rows
             .first()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a count"))?;
-        let requests = count(row, 0)?;
-        let more = requests >= u64::from(request.limit);
         return Ok(Pruned::new(
-            requests,
             count(row, 1)?,
             count(row, 2)?,
             count(row, 3)?,
-            more,
+            count(row, 4)?,
+            count(row, 0)? > u64::from(request.limit),
         ));
     }
     let Conditions { job, vm } = conditions(request);
     let sql = format!(
-        "WITH victims AS MATERIALIZED ({victims}), \
+        "{victims}, \
          j AS (DELETE FROM {prefix}jobs j USING victims WHERE j.request_id = victims.request_id AND {job} \
          RETURNING j.request_id), \
          v AS (DELETE FROM {prefix}vms v USING victims WHERE v.request_id = victims.request_id AND {vm} \
          RETURNING v.request_id) \
-         SELECT request_id, 0 FROM victims UNION ALL SELECT request_id, 1 FROM j UNION ALL SELECT request_id, 2 FROM v"
+         SELECT request_id, 0 FROM matching UNION ALL SELECT request_id, 1 FROM j UNION ALL SELECT request_id, 2 FROM v"
     );
-    let (mut ids, mut victims, mut jobs, mut vms) = (BTreeSet::new(), 0_u32, 0_u64, 0_u64);
+    let (mut ids, mut matching, mut jobs, mut vms) = (BTreeSet::new(), 0_u32, 0_u64, 0_u64);
     for row in session.rows(sql, arguments(request)?).await? {
         let id: Uuid = row
             .try_get(0)
@@ -125,7 +126,7 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
             .map_err(|error| classify(&error, Phase::Statement))?
         {
             0 => {
-                victims += 1;
+                matching += 1;
                 continue;
             }
             1 => jobs += 1,
@@ -133,7 +134,7 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
         }
         ids.insert(id);
     }
-    let more = victims >= request.limit;
+    let more = matching > request.limit;
     let requests = ids.len() as u64;
     if ids.is_empty() {
         return Ok(Pruned::new(0, 0, 0, 0, more));

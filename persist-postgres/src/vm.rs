@@ -69,6 +69,10 @@ fn decode(row: PgRow) -> Result<Vm> {
 }
 
 pub(crate) async fn get(session: &mut Session, schema: Option<&str>, key: &VmKey) -> Result<Option<Vm>> {
+    // The server refuses NUL in a text, where all that is meant is: no VM has such a name.
+    if key.domain_name.contains('\0') {
+        return Ok(None);
+    }
     let rows = session.select(&sql::vm(Dialect::Postgres, schema, key)).await?;
     rows.into_iter().next().map(decode).transpose()
 }

@@ -2,7 +2,7 @@
 //!
 //! SQLite's texts can hold pieces of statements and schemas: nothing of them is kept but the code.
 
-use std::fmt;
+use std::{fmt, io};
 
 use persist_core::{Error, ErrorKind, UpdateOutcome};
 use rusqlite::ffi;
@@ -25,6 +25,16 @@ pub(crate) enum Failed {
     Driver(rusqlite::Error),
     /// Known already.
     Ours(Error),
+}
+
+impl Failed {
+    /// The error, where no connection is at hand that could tell more.
+    pub(crate) fn classified(self, phase: Phase) -> Error {
+        match self {
+            Self::Driver(error) => classify(&error, phase),
+            Self::Ours(error) => error,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Failed {
@@ -77,6 +87,49 @@ pub(crate) fn spoils_connection(error: &rusqlite::Error) -> bool {
     code(error).is_some_and(|code| matches!(primary(code), ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN))
 }
 
+/// Whether a write-ahead log can't be shared here: it needs memory that all its users map.
+pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
+    code(error).is_some_and(|code| {
+        matches!(
+            code,
+            ffi::SQLITE_IOERR_SHMOPEN
+                | ffi::SQLITE_IOERR_SHMSIZE
+                | ffi::SQLITE_IOERR_SHMLOCK
+                | ffi::SQLITE_IOERR_SHMMAP
+        )
+    })
+}
+
+/// The error of finding or making the file, before SQLite sees it.
+pub(crate) fn of_io(error: &io::Error) -> Error {
+    let (kind, what) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (ErrorKind::Full, "the disk is full; the file could not be made")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => (
+            ErrorKind::ReadOnly,
+            "the file system takes no writes; the file could not be made",
+        ),
+        _ => (
+            ErrorKind::InvalidUrl,
+            "the file can't be opened or made; check the path, and the rights on its folder",
+        ),
+    };
+    // The kind alone: its text holds no path.
+    Error::new(kind, what).caused_by(io::Error::from(error.kind()))
+}
+
+/// The same error for one more caller of a failed flush.
+pub(crate) fn copy_of(error: &Error) -> Error {
+    let copy = Error::new(error.kind(), error.message())
+        .retry_as(error.retry())
+        .outcome_as(error.outcome());
+    match error.context("sqlite_code").and_then(|code| code.parse().ok()) {
+        Some(code) => copy.with("sqlite_code", code).caused_by(SqliteError(code)),
+        None => copy,
+    }
+}
+
 /// The error of a driver's error. Says nothing about the operation: the caller adds it.
 pub(crate) fn classify(error: &rusqlite::Error, phase: Phase) -> Error {
     match code(error) {
@@ -99,7 +152,9 @@ fn of_code(code: i32, phase: Phase) -> Error {
             K::Corrupt,
             "the file is damaged or is no SQLite database; it was left as it is: keep a copy and restore a backup",
         ),
-        (ffi::SQLITE_IOERR_NOMEM, _) | (_, ffi::SQLITE_NOMEM) => Error::new(K::Busy, "out of memory; rolled back"),
+        (ffi::SQLITE_IOERR_NOMEM, _) | (_, ffi::SQLITE_NOMEM) => {
+            Error::new(K::Busy, "out of memory; rolled back")
+        }
         (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL) => {
             Error::new(K::Busy, "another connection held the file's lock for too long")
         }
@@ -117,17 +172,22 @@ fn of_code(code: i32, phase: Phase) -> Error {
             K::Unavailable,
             "a file of the database can't be opened; check the rights on its folder and the limit of open files",
         ),
-        (ffi::SQLITE_READONLY_DBMOVED, _) => {
-            Error::new(K::ReadOnly, "the file was moved or replaced while it was open; open it again")
-        }
+        (ffi::SQLITE_READONLY_DBMOVED, _) => Error::new(
+            K::ReadOnly,
+            "the file was moved or replaced while it was open; open it again",
+        ),
         (_, ffi::SQLITE_READONLY) => Error::new(
             K::ReadOnly,
             "the file or its folder can't be written; check the rights, or open it with mode=ro",
         ),
         (_, ffi::SQLITE_PERM | ffi::SQLITE_AUTH) => Error::new(K::Auth, "access to the file was denied"),
-        (_, ffi::SQLITE_INTERRUPT) => Error::new(K::Timeout, "its time was up; rolled back")
-            .outcome_as(UpdateOutcome::NotApplied),
-        (_, ffi::SQLITE_SCHEMA) => Error::new(K::SchemaMismatch, "the schema keeps changing; run persist migrate up"),
+        (_, ffi::SQLITE_INTERRUPT) => {
+            Error::new(K::Timeout, "its time was up; rolled back").outcome_as(UpdateOutcome::NotApplied)
+        }
+        (_, ffi::SQLITE_SCHEMA) => Error::new(
+            K::SchemaMismatch,
+            "the schema keeps changing; run persist migrate up",
+        ),
         (
             ffi::SQLITE_CONSTRAINT_CHECK
             | ffi::SQLITE_CONSTRAINT_NOTNULL
@@ -179,23 +239,65 @@ mod tests {
         use Retry::{Later, Never};
         use UpdateOutcome::{NotApplied, Unknown};
         let rows: &[(&[i32], Phase, ErrorKind, Retry, UpdateOutcome)] = &[
-            (&[5, 261, 517, 773, 6, 262, 518, 15], Statement, K::Busy, Later, NotApplied),
+            (
+                &[5, 261, 517, 773, 6, 262, 518, 15],
+                Statement,
+                K::Busy,
+                Later,
+                NotApplied,
+            ),
             (&[5, 261, 517], Commit, K::Busy, Later, NotApplied),
             (&[7, 3082], Statement, K::Busy, Later, NotApplied),
             (&[13], Statement, K::Full, Never, NotApplied),
             (&[13], Commit, K::Full, Never, NotApplied),
-            (&[10, 266, 522, 778, 1034, 1290, 4618], Statement, K::Unavailable, Later, NotApplied),
-            (&[10, 266, 778, 1034, 1290, 4106], Commit, K::OutcomeUnknown, Later, Unknown),
-            (&[11, 267, 523, 779, 26, 8458, 8202], Statement, K::Corrupt, Never, NotApplied),
+            (
+                &[10, 266, 522, 778, 1034, 1290, 4618],
+                Statement,
+                K::Unavailable,
+                Later,
+                NotApplied,
+            ),
+            (
+                &[10, 266, 778, 1034, 1290, 4106],
+                Commit,
+                K::OutcomeUnknown,
+                Later,
+                Unknown,
+            ),
+            (
+                &[11, 267, 523, 779, 26, 8458, 8202],
+                Statement,
+                K::Corrupt,
+                Never,
+                NotApplied,
+            ),
             (&[26], Open, K::Corrupt, Never, NotApplied),
             (&[14, 270, 526, 782, 1550], Open, K::InvalidUrl, Never, NotApplied),
             (&[14, 526], Statement, K::Unavailable, Later, NotApplied),
-            (&[8, 264, 520, 776, 1032, 1288, 1544], Statement, K::ReadOnly, Never, NotApplied),
+            (
+                &[8, 264, 520, 776, 1032, 1288, 1544],
+                Statement,
+                K::ReadOnly,
+                Never,
+                NotApplied,
+            ),
             (&[3, 23], Open, K::Auth, Never, NotApplied),
             (&[9], Statement, K::Timeout, Later, NotApplied),
             (&[17], Statement, K::SchemaMismatch, Never, NotApplied),
-            (&[275, 1299, 3091, 1811, 18, 20], Statement, K::InvalidInput, Never, NotApplied),
-            (&[19, 1555, 2067, 1, 2, 4, 12, 21, 25, 99], Statement, K::Internal, Never, NotApplied),
+            (
+                &[275, 1299, 3091, 1811, 18, 20],
+                Statement,
+                K::InvalidInput,
+                Never,
+                NotApplied,
+            ),
+            (
+                &[19, 1555, 2067, 1, 2, 4, 12, 21, 25, 99],
+                Statement,
+                K::Internal,
+                Never,
+                NotApplied,
+            ),
             (&[1, 2, 19, 21], Commit, K::Internal, Never, Unknown),
         ];
         for (codes, phase, kind, retry, outcome) in rows {
@@ -207,7 +309,10 @@ mod tests {
                     (*kind, *retry, *outcome),
                     "{code}"
                 );
-                assert!(!format!("{error:?}").contains("hunter2"), "no text of SQLite's is shown");
+                assert!(
+                    !format!("{error:?}").contains("hunter2"),
+                    "no text of SQLite's is shown"
+                );
             }
         }
     }

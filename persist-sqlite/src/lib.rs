@@ -21,12 +21,14 @@ mod error;
 mod event;
 mod flush;
 mod job;
-mod list;
 mod merge;
 mod migrate;
 mod prune;
+mod readers;
 mod records;
 mod row;
+mod session;
+mod store;
 mod vm;
 mod worker;
 

@@ -4,7 +4,7 @@ mod peer;
 
 use std::time::{Duration, Instant};
 
-use persist::{ErrorKind, JobState, OnUnavailable, Outcome, Persist};
+use persist::{ErrorKind, JobQuery, JobState, OnUnavailable, Order, Outcome, Persist};
 use persist_tests::cluster::shared;
 use persist_tests::place::{Database, Place};
 use persist_tests::process::{self, Running};
@@ -123,4 +123,49 @@ async fn m8_without_the_right_to_create_the_error_says_what_to_run() {
         .await
         .unwrap();
     assert_eq!(outcome, Outcome::Applied { created: true });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_state_that_this_program_does_not_know_is_named_and_other_pages_go_on() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let backend = place.migrated().await.unwrap();
+        let claims = sample::claims((1..=3).map(|n| sample::job(n, JobState::Queued))).unwrap();
+        backend.apply(&claims).await.unwrap();
+        // As a newer program would write it, which the constraint of its schema allows.
+        let (allow, id) = match database {
+            Database::Postgres => ("ALTER TABLE jobs DROP CONSTRAINT jobs_state; ", "'{id}'"),
+            Database::Sqlite => ("PRAGMA ignore_check_constraints = ON; ", "x'{id}'"),
+        };
+        let strange = sample::id(2);
+        let id = id.replace("{id}", &strange.simple().to_string());
+        let write = format!("{allow}UPDATE jobs SET state = 'paused\u{1b}' WHERE request_id = {id}");
+        place.execute(&write).await;
+        let query = JobQuery::default().order(Order::ById).limit(1);
+        let first = backend.jobs(&query).await.unwrap();
+        assert_eq!(first.items[0].request_id, sample::id(1));
+        let error = backend.jobs(&query.clone().after(first.next)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{database:?}: {error}");
+        let text = error.to_string();
+        for part in ["jobs.state", &strange.to_string(), "paused\\u{1b}", "upgrade"] {
+            assert!(text.contains(part), "{database:?}: {part} is not in: {text}");
+        }
+        assert_eq!(
+            backend.job(strange).await.unwrap_err().kind(),
+            ErrorKind::SchemaMismatch
+        );
+        let behind = query
+            .clone()
+            .ids(persist::IdRange::new(Some(sample::id(3)), None));
+        assert_eq!(
+            backend.jobs(&behind).await.unwrap().items[0].request_id,
+            sample::id(3)
+        );
+        // Updates of other jobs are not held up by it.
+        let outcome = backend
+            .apply(&sample::claims([sample::job(1, JobState::Running)]).unwrap())
+            .await;
+        assert_eq!(outcome.unwrap(), [sample::MOVED]);
+        backend.close().await.unwrap();
+    }
 }

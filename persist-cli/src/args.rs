@@ -1,0 +1,235 @@
+//! The command line.
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use persist::{Order, StateTable, TimeRange, Timestamp};
+
+use crate::exit::Code;
+use crate::import::ImportArgs;
+use crate::job::JobArgs;
+use crate::jobs::JobsArgs;
+use crate::migrate::MigrateAction;
+use crate::record::RecordWhat;
+use crate::vms::VmsArgs;
+use crate::{span, talk};
+
+const AFTER_HELP: &str = "\
+Database: --database-url, else PERSIST_DATABASE_URL, else DATABASE_URL, else sqlite://persist.db.
+  postgres://user@host/database   sqlite://file.db?mode=rwc   memory:   none:
+  A password belongs into an environment variable or ~/.pgpass: other users can see flags.
+
+Exit codes: 0 ok, 1 failed or some input invalid, 2 usage, 3 not found, 4 refused,
+  5 database unavailable, 6 schema mismatch.";
+
+/// Durable state of CI jobs and VMs: late, repeated and racing updates end in the same rows
+#[derive(Parser)]
+#[command(name = "persist", version, after_help = AFTER_HELP, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Globals {
+    /// Where the store is
+    // The variables are read by `database`: clap would show their values in the help.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// No colours, as with NO_COLOR
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Log more: -v what happens, -vv everything; RUST_LOG goes before
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Log errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON value
+    Json,
+    /// One JSON object a line
+    Jsonl,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Record updates from JSONL files; safe to repeat
+    Import(ImportArgs),
+    /// Print the whole history as JSONL, for `import` anywhere
+    Export,
+    /// Record one update from flags, for shell hooks
+    #[command(arg_required_else_help = true)]
+    Record {
+        #[command(subcommand)]
+        what: RecordWhat,
+    },
+    /// List jobs
+    Jobs(JobsArgs),
+    /// List VMs
+    Vms(VmsArgs),
+    /// Show a job: its VMs, its timeline, how long it waited and ran
+    Job(JobArgs),
+    /// Look at the schema, bring it up, take it down
+    #[command(arg_required_else_help = true)]
+    Migrate {
+        #[command(subcommand)]
+        action: MigrateAction,
+    },
+    /// Ask the database how it is, within two seconds
+    Health,
+    /// Print a completion script
+    Completions {
+        /// For this shell
+        shell: Shell,
+    },
+}
+
+/// Flags of both lists.
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    /// Created at or after this: RFC 3339, or an age such as 30m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = span::parse_moment)]
+    since: Option<Timestamp>,
+    /// Created before this: RFC 3339, or an age
+    #[arg(long, value_name = "TIME", value_parser = span::parse_moment)]
+    until: Option<Timestamp>,
+    /// By the time of creation, or by id, which is stable while anything is written
+    #[arg(long, value_enum, default_value_t = ListOrder::Newest)]
+    order: ListOrder,
+    /// Most rows
+    #[arg(long, value_name = "N", default_value_t = persist::limits::PAGE,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(persist::limits::LARGEST_PAGE)))]
+    pub(crate) limit: u32,
+    /// Go on after this cursor, which the page before told
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) after: Option<String>,
+    /// All rows, as they come
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ListOrder {
+    Newest,
+    Oldest,
+    Id,
+}
+
+impl ListArgs {
+    pub(crate) fn created(&self) -> TimeRange {
+        TimeRange::new(self.since, self.until)
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        match self.order {
+            ListOrder::Newest => Order::NewestFirst,
+            ListOrder::Oldest => Order::OldestFirst,
+            ListOrder::Id => Order::ById,
+        }
+    }
+}
+
+/// What a state flag says of itself: the words of the table.
+pub(crate) fn state_words<S: StateTable>(lead: &str) -> String {
+    let words: Vec<_> = S::TABLE.iter().map(|line| line.name).collect();
+    format!("{lead}: {}", words.join(", "))
+}
+
+/// The same at length, with what each word means and its other spellings.
+pub(crate) fn state_meanings<S: StateTable>(lead: &str) -> String {
+    let mut text = format!("{lead}:");
+    for line in S::TABLE {
+        text.push_str(&format!("\n  {:<10}  {}", line.name, line.about));
+        if !line.spellings.is_empty() {
+            text.push_str(&format!(" (also {})", line.spellings.join(", ")));
+        }
+    }
+    text
+}
+
+/// The parsed command line, or the exit code after help, version or a usage error was printed.
+pub(crate) fn parse() -> Result<Cli, Code> {
+    Cli::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            // A closed pipe is nothing to complain about, and there is nobody left to hear of another failure.
+            let _ = error.print();
+            return Code::Ok;
+        }
+        let text = error.to_string();
+        let shown = without_urls(
+            &text,
+            std::env::args_os().filter_map(|arg| arg.into_string().ok()),
+        );
+        if shown == text {
+            let _ = error.print();
+        } else {
+            talk::write(shown.as_bytes());
+        }
+        Code::Usage
+    })
+}
+
+/// A URL in the wrong place would be echoed with its password.
+fn without_urls(text: &str, arguments: impl Iterator<Item = String>) -> String {
+    let urls = arguments.filter(|argument| argument.contains("://") || argument.contains('@'));
+    urls.fold(text.to_owned(), |text, url| text.replace(&url, "[withheld]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use persist::JobState;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn i8_a_url_in_the_wrong_place_is_withheld() {
+        let url = "postgres://me:hunter2@db/ci";
+        let Err(error) = Cli::try_parse_from(["persist", url]) else {
+            panic!("it is no command")
+        };
+        assert!(error.to_string().contains("hunter2"), "or nothing is proven");
+        let shown = without_urls(
+            &error.to_string(),
+            ["persist".to_owned(), url.to_owned()].into_iter(),
+        );
+        assert!(
+            !shown.contains("hunter2") && shown.contains("[withheld]"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn down_needs_to_be_told_how_far() {
+        let parses = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parses("persist migrate down --all --yes") && parses("persist migrate down --steps 2"));
+        assert!(!parses("persist migrate down --yes") && !parses("persist migrate down --all --steps 1"));
+    }
+
+    #[test]
+    fn help_lists_every_state() {
+        let help = state_meanings::<JobState>("states");
+        assert!(
+            JobState::TABLE
+                .iter()
+                .all(|line| help.contains(line.name) && help.contains(line.about))
+        );
+        assert!(state_words::<JobState>("states").contains("queued, running, lost"));
+    }
+}

@@ -1,0 +1,156 @@
+//! How the program ends: exit codes, and errors as a terminal shows them.
+
+use std::error::Error as _;
+use std::io;
+use std::process::ExitCode;
+
+use persist::{Error, ErrorKind};
+
+use crate::talk;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Ok,
+    /// It failed, or some of the input was invalid.
+    Failed,
+    Usage,
+    NotFound,
+    Refused,
+    Unavailable,
+    SchemaMismatch,
+    /// Ended early and in order by this signal.
+    Signalled(u8),
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        ExitCode::from(match code {
+            Code::Ok => 0,
+            Code::Failed => 1,
+            Code::Usage => 2,
+            Code::NotFound => 3,
+            Code::Refused => 4,
+            Code::Unavailable => 5,
+            Code::SchemaMismatch => 6,
+            // As a shell tells of a process that a signal ended.
+            Code::Signalled(signal) => signal.saturating_add(128),
+        })
+    }
+}
+
+impl From<ErrorKind> for Code {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::InvalidUrl => Self::Usage,
+            ErrorKind::Auth
+            | ErrorKind::Unavailable
+            | ErrorKind::OutcomeUnknown
+            | ErrorKind::Timeout
+            | ErrorKind::Busy
+            | ErrorKind::ReadOnly
+            | ErrorKind::Full
+            | ErrorKind::Corrupt => Self::Unavailable,
+            ErrorKind::SchemaMismatch => Self::SchemaMismatch,
+            ErrorKind::InvalidInput | ErrorKind::Closed | ErrorKind::Unsupported | ErrorKind::Internal => {
+                Self::Failed
+            }
+            // The enum may grow; a test holds every kind of today against its code.
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The store said so.
+    Persist(Error),
+    /// stdout could not be written.
+    Output(io::Error),
+    /// Known here: the exit code and what to say.
+    Told(Code, String),
+}
+
+impl Failure {
+    pub(crate) fn told(code: Code, text: impl Into<String>) -> Self {
+        Self::Told(code, text.into())
+    }
+
+    /// Says it on stderr, and gives the exit code.
+    pub(crate) fn report(self) -> Code {
+        match self {
+            Self::Persist(error) => {
+                talk::say(&with_causes(&error));
+                error.kind().into()
+            }
+            // Who reads has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Code::Ok,
+            Self::Output(error) => {
+                talk::say(&format!("writing to stdout failed: {error}"));
+                Code::Failed
+            }
+            Self::Told(code, text) => {
+                talk::say(&text);
+                code
+            }
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Persist(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// An error and its causes, without those that an outer text has already said.
+pub(crate) fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_exit_code_of_the_contract() {
+        for kind in ErrorKind::ALL {
+            let expected = match kind.name() {
+                "invalid_url" => Code::Usage,
+                "schema_mismatch" => Code::SchemaMismatch,
+                "invalid_input" | "closed" | "unsupported" | "internal" => Code::Failed,
+                _ => Code::Unavailable,
+            };
+            assert_eq!(Code::from(kind), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let inner = Error::new(ErrorKind::Unavailable, "refused");
+        let middle = Error::new(ErrorKind::Unavailable, "no connection: refused").caused_by(inner);
+        let outer = Error::new(ErrorKind::Unavailable, "the database is away")
+            .during("jobs")
+            .caused_by(middle);
+        assert_eq!(
+            with_causes(&outer),
+            "jobs: the database is away: no connection: refused"
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! `persist job`: one job with its VMs and its history.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use comfy_table::Cell;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use persist::{
+    EventQuery, IdRange, Job, JobQuery, Order, PersistBackend, PersistExt as _, Vm, VmQuery, limits,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::args::Format;
+use crate::context::Context;
+use crate::exit::{Code, Failure};
+use crate::span::human;
+use crate::table;
+use crate::timeline::{self, Run, Step};
+use crate::visible::visible;
+
+/// Candidates that are listed for an ambiguous beginning of an id.
+const CANDIDATES: u32 = 10;
+
+#[derive(Args)]
+pub(crate) struct JobArgs {
+    /// The job's id, or as many of its first hex digits as make it unique
+    id: String,
+}
+
+/// All that is known of a job.
+#[derive(Serialize)]
+struct Whole {
+    /// Absent where only its VMs have reported.
+    job: Option<Job>,
+    vms: Vec<Vm>,
+    attempts: Vec<Run>,
+    timeline: Vec<Step>,
+}
+
+pub(crate) async fn run(args: JobArgs, context: &mut Context) -> Result<Code, Failure> {
+    let ids = IdRange::of_prefix(&args.id).map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
+    let backend = context.database.for_reading().await?;
+    let id = only_one(&args.id, &candidates(&*backend, ids).await?)?;
+    let whole = read(&*backend, id).await?;
+    backend.close().await?;
+    match context.format {
+        Format::Table => print(context, id, &whole)?,
+        Format::Json | Format::Jsonl => context.out.json(&whole)?,
+    }
+    Ok(Code::Ok)
+}
+
+/// Ids of jobs, and of VMs whose job has not reported, in the range: enough of them to see that it is one.
+async fn candidates(backend: &dyn PersistBackend, ids: IdRange) -> Result<BTreeSet<Uuid>, Failure> {
+    let jobs = JobQuery::default()
+        .ids(ids)
+        .order(Order::ById)
+        .limit(CANDIDATES + 1);
+    let vms = VmQuery::default()
+        .ids(ids)
+        .order(Order::ById)
+        .limit(limits::LARGEST_PAGE);
+    let mut found: BTreeSet<_> = backend
+        .jobs(&jobs)
+        .await?
+        .items
+        .iter()
+        .map(|job| job.request_id)
+        .collect();
+    found.extend(backend.vms(&vms).await?.items.iter().map(|vm| vm.request_id));
+    Ok(found)
+}
+
+fn only_one(prefix: &str, found: &BTreeSet<Uuid>) -> Result<Uuid, Failure> {
+    match found.len() {
+        0 => Err(Failure::told(
+            Code::NotFound,
+            format!("no job's id is or begins with {}", visible(prefix)),
+        )),
+        1 => found
+            .first()
+            .copied()
+            .ok_or_else(|| Failure::told(Code::NotFound, "no job")),
+        _ => {
+            let shown: Vec<_> = found
+                .iter()
+                .take(CANDIDATES as usize)
+                .map(Uuid::to_string)
+                .collect();
+            let more = if found.len() > shown.len() {
+                " and more"
+            } else {
+                ""
+            };
+            let what = format!(
+                "{} begins several ids: {}{more}",
+                visible(prefix),
+                shown.join(", ")
+            );
+            Err(Failure::told(Code::Usage, what))
+        }
+    }
+}
+
+async fn read(backend: &dyn PersistBackend, id: Uuid) -> Result<Whole, Failure> {
+    let job = backend.job(id).await?;
+    let vms = backend
+        .all_vms(VmQuery::default().request_id(id).order(Order::OldestFirst))
+        .try_collect();
+    let vms = vms.await?;
+    let events: Vec<_> = backend
+        .all_events(EventQuery::default().request_id(id))
+        .boxed()
+        .try_collect()
+        .await?;
+    let timeline = timeline::steps(events);
+    Ok(Whole {
+        job,
+        vms,
+        attempts: timeline::runs(&timeline),
+        timeline,
+    })
+}
+
+fn print(context: &mut Context, id: Uuid, whole: &Whole) -> Result<(), Failure> {
+    match &whole.job {
+        Some(job) => {
+            context
+                .out
+                .line(&format!("job {id}: {}, attempt {}", job.state, job.attempt))?;
+            let facts = [
+                ("repository", &job.repo_url),
+                ("commit", &job.commit_sha),
+                ("runs on", &job.runs_on),
+            ];
+            for (name, fact) in facts {
+                if let Some(fact) = fact {
+                    context.out.line(&format!("  {name:<10}  {}", visible(fact)))?;
+                }
+            }
+        }
+        None => context
+            .out
+            .line(&format!("job {id}: only its VMs have reported"))?,
+    }
+    for run in &whole.attempts {
+        if let Some(line) = spans(run) {
+            context.out.line(&line)?;
+        }
+    }
+    if !whole.vms.is_empty() {
+        context.out.line("")?;
+        print_vms(context, &whole.vms)?;
+    }
+    context.out.line("")?;
+    print_timeline(context, &whole.timeline)
+}
+
+/// How long an attempt waited and ran, where that is known.
+fn spans(run: &Run) -> Option<String> {
+    let told = match (run.waited, run.ran) {
+        (Some(waited), Some(ran)) => format!("waited {}, ran {}", human(waited), human(ran)),
+        (Some(waited), None) => format!("waited {}", human(waited)),
+        (None, Some(ran)) => format!("ran {}", human(ran)),
+        (None, None) => return None,
+    };
+    Some(format!("  {:<10}  {told}", format!("attempt {}", run.attempt)))
+}
+
+fn print_vms(context: &mut Context, vms: &[Vm]) -> Result<(), Failure> {
+    let mut rows = table::table(&["VM", "STATE", "ATTEMPT", "BACKEND", "OVERLAY", "SEED"]);
+    for vm in vms {
+        rows.add_row([
+            table::text(Some(&vm.domain_name)),
+            table::state(vm.state, context.colour),
+            Cell::new(vm.attempt),
+            table::text(vm.backend.as_deref()),
+            table::text(vm.overlay_path.as_deref()),
+            table::text(vm.seed_path.as_deref()),
+        ]);
+    }
+    for line in table::lines(&rows) {
+        context.out.line(&line)?;
+    }
+    Ok(())
+}
+
+fn print_timeline(context: &mut Context, steps: &[Step]) -> Result<(), Failure> {
+    let mut rows = table::table(&[
+        "TIME (UTC)",
+        "AFTER",
+        "WHAT",
+        "ATTEMPT",
+        "STATE",
+        "ACTOR",
+        "REASON",
+    ]);
+    for Step { event, after } in steps {
+        let what = if event.subject.is_vm() {
+            event.subject.domain_name()
+        } else {
+            "job"
+        };
+        rows.add_row([
+            table::moment(event.at),
+            Cell::new(after.map(human).unwrap_or_default()),
+            table::text(Some(what)),
+            Cell::new(event.attempt()),
+            table::state(event.state, context.colour),
+            table::text(event.actor.as_deref()),
+            table::text(event.reason.as_deref()),
+        ]);
+    }
+    for line in table::lines(&rows) {
+        context.out.line(&line)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_must_name_one_job() {
+        let ids: BTreeSet<_> = (1..=12).map(Uuid::from_u128).collect();
+        let one = BTreeSet::from([Uuid::from_u128(1)]);
+        assert_eq!(only_one("0", &one).unwrap(), Uuid::from_u128(1));
+        let told = |found: &BTreeSet<Uuid>| match only_one("0\u{1b}", found) {
+            Err(Failure::Told(code, text)) => (code, text),
+            other => panic!("{other:?}"),
+        };
+        let none = BTreeSet::new();
+        assert_eq!(told(&none).0, Code::NotFound);
+        let (code, text) = told(&ids);
+        assert_eq!(code, Code::Usage);
+        assert!(
+            text.contains("00000000000a and more") && !text.contains('\u{1b}'),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! Rows of any kind, as a page or as a stream, in each format.
+
+use std::pin::pin;
+
+use comfy_table::Cell;
+use futures_util::{Stream, StreamExt as _};
+use persist::{Job, Page, Result, Vm};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::output;
+use crate::table;
+use crate::talk;
+
+/// Rows of a table that is streamed: its columns are laid out anew for each part.
+const PART: usize = 1_000;
+
+/// A row of a list.
+pub(crate) trait Listed: Serialize {
+    const HEADINGS: &'static [&'static str];
+    fn cells(&self, colour: bool) -> Vec<Cell>;
+}
+
+impl Listed for Job {
+    const HEADINGS: &'static [&'static str] = &[
+        "JOB",
+        "STATE",
+        "ATTEMPT",
+        "REPOSITORY",
+        "COMMIT",
+        "RUNS ON",
+        "CREATED (UTC)",
+        "UPDATED (UTC)",
+    ];
+
+    fn cells(&self, colour: bool) -> Vec<Cell> {
+        // Twelve digits name a commit in any repository of a CI; JSON has all of them.
+        let commit = self.commit_sha.as_deref().map(|sha| sha.get(..12).unwrap_or(sha));
+        vec![
+            Cell::new(self.request_id),
+            table::state(self.state, colour),
+            Cell::new(self.attempt),
+            table::text(self.repo_url.as_deref()),
+            table::text(commit),
+            table::text(self.runs_on.as_deref()),
+            table::moment(self.created_at),
+            table::moment(self.updated_at),
+        ]
+    }
+}
+
+impl Listed for Vm {
+    const HEADINGS: &'static [&'static str] = &[
+        "VM",
+        "JOB",
+        "STATE",
+        "ATTEMPT",
+        "BACKEND",
+        "CREATED (UTC)",
+        "UPDATED (UTC)",
+    ];
+
+    fn cells(&self, colour: bool) -> Vec<Cell> {
+        vec![
+            table::text(Some(&self.domain_name)),
+            Cell::new(self.request_id),
+            table::state(self.state, colour),
+            Cell::new(self.attempt),
+            table::text(self.backend.as_deref()),
+            table::moment(self.created_at),
+            table::moment(self.updated_at),
+        ]
+    }
+}
+
+/// One page. Where more follow, stderr says how to get them.
+pub(crate) fn page<T: Listed>(context: &mut Context, page: &Page<T>) -> Result<(), Failure> {
+    match context.format {
+        Format::Table if page.items.is_empty() => talk::say("nothing to list"),
+        Format::Table => rows(context, &page.items)?,
+        Format::Json => context.out.json(page)?,
+        Format::Jsonl => {
+            for row in &page.items {
+                context.out.json(row)?;
+            }
+        }
+    }
+    // The hint comes after the rows that it is about, also on one terminal.
+    context.out.flush()?;
+    if let Some(next) = &page.next {
+        talk::say(&format!("more follow: add --after {next}, or --all"));
+    }
+    Ok(())
+}
+
+/// All rows as they come, in constant memory.
+pub(crate) async fn all<T: Listed>(
+    context: &mut Context,
+    stream: impl Stream<Item = Result<T>>,
+) -> Result<(), Failure> {
+    let mut stream = pin!(stream);
+    match context.format {
+        Format::Table => {
+            let mut part = Vec::with_capacity(PART);
+            while let Some(row) = stream.next().await.transpose()? {
+                part.push(row);
+                if part.len() == PART {
+                    rows(context, &part)?;
+                    part.clear();
+                }
+            }
+            if !part.is_empty() {
+                rows(context, &part)?;
+            }
+        }
+        Format::Json => {
+            let mut lead = "[";
+            while let Some(row) = stream.next().await.transpose()? {
+                context.out.line(&format!("{lead}{}", output::json(&row)?))?;
+                lead = ",";
+            }
+            context.out.line(if lead == "[" { "[]" } else { "]" })?;
+        }
+        Format::Jsonl => {
+            while let Some(row) = stream.next().await.transpose()? {
+                context.out.json(&row)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A table of these rows.
+pub(crate) fn rows<T: Listed>(context: &mut Context, rows: &[T]) -> Result<(), Failure> {
+    let mut table = table::table(T::HEADINGS);
+    for row in rows {
+        table.add_row(row.cells(context.colour));
+    }
+    for line in table::lines(&table) {
+        context.out.line(&line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! `persist migrate`: look at the schema, bring it up, take it down.
+
+use clap::{Args, Subcommand};
+use persist::{Down, Error, ErrorKind, PersistBackend, PlannedMigration, Schema, SchemaStatus, time};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::context::Context;
+use crate::exit::{Code, Failure};
+use crate::table;
+use crate::talk;
+use crate::visible::visible_lines;
+
+#[derive(Subcommand)]
+pub(crate) enum MigrateAction {
+    /// Apply what is pending; safe to run from many places at once
+    Up,
+    /// Revert migrations: the history goes, the current rows keep their first columns
+    Down(DownArgs),
+    /// List what is applied and what is pending
+    Status,
+    /// Print the SQL that up would run
+    Plan,
+}
+
+#[derive(Args)]
+pub(crate) struct DownArgs {
+    /// Revert the newest N
+    #[arg(long, value_name = "N", required_unless_present = "all", conflicts_with = "all",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+    /// Revert all
+    #[arg(long)]
+    all: bool,
+    /// That history may go is meant
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(action: MigrateAction, context: &mut Context) -> Result<Code, Failure> {
+    let backend = match action {
+        MigrateAction::Up => context.database.or_created().await?,
+        MigrateAction::Down(_) => context.database.existing(persist::Deadlines::default()).await?,
+        MigrateAction::Status | MigrateAction::Plan => context.database.or_imagined().await?,
+    };
+    let schema = schema_of(&*backend)?;
+    match action {
+        MigrateAction::Up => {
+            let names = schema.up().await?;
+            tell(
+                context,
+                "applied",
+                &names,
+                "nothing to do: the schema is up to date",
+            )?;
+        }
+        MigrateAction::Down(args) => {
+            let request = args.steps.map_or_else(Down::all, Down::steps).confirmed(args.yes);
+            let names = schema.down(request).await?;
+            tell(
+                context,
+                "reverted",
+                &names,
+                "nothing to do: no migration is applied",
+            )?;
+            if !names.is_empty() {
+                talk::say(
+                    "what the reverted migrations had added is gone; bring it up again with persist migrate up",
+                );
+            }
+        }
+        MigrateAction::Status => print_status(context, &schema.status().await?)?,
+        MigrateAction::Plan => print_plan(context, &schema.plan().await?)?,
+    }
+    backend.close().await?;
+    Ok(Code::Ok)
+}
+
+fn schema_of(backend: &dyn PersistBackend) -> Result<&dyn Schema, Error> {
+    backend.schema().ok_or_else(|| {
+        let what = format!("the {} backend has no schema", backend.name());
+        Error::new(ErrorKind::Unsupported, what).during("migrate")
+    })
+}
+
+/// What was done to these migrations.
+fn tell(context: &mut Context, done: &str, names: &[String], nothing: &str) -> Result<(), Failure> {
+    match context.format {
+        Format::Table if names.is_empty() => context.out.line(nothing)?,
+        Format::Table => {
+            for name in names {
+                context.out.line(&format!("{done} {name}"))?;
+            }
+        }
+        Format::Json | Format::Jsonl => {
+            context
+                .out
+                .json(&serde_json::Map::from_iter([(done.to_owned(), names.into())]))?;
+        }
+    }
+    // What is said next belongs behind it.
+    Ok(context.out.flush()?)
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    #[serde(flatten)]
+    status: &'a SchemaStatus,
+    pending: Vec<&'a str>,
+}
+
+fn print_status(context: &mut Context, status: &SchemaStatus) -> Result<(), Failure> {
+    let pending = status.pending();
+    if context.format != Format::Table {
+        return Ok(context.out.json(&Status { status, pending })?);
+    }
+    let mut rows = table::table(&["MIGRATION", "APPLIED (UTC)", ""]);
+    for migration in &status.migrations {
+        let applied = migration
+            .applied_at
+            .map_or_else(|| "pending".to_owned(), time::format);
+        let note = if migration.known {
+            ""
+        } else {
+            "made by a newer persist"
+        };
+        rows.add_row([migration.name.as_str(), &applied, note]);
+    }
+    for line in table::lines(&rows) {
+        context.out.line(&visible_lines(&line))?;
+    }
+    if !pending.is_empty() {
+        context.out.flush()?;
+        talk::say(&format!(
+            "{} pending: apply with persist migrate up",
+            pending.len()
+        ));
+    }
+    Ok(())
+}
+
+fn print_plan(context: &mut Context, plan: &[PlannedMigration]) -> Result<(), Failure> {
+    if context.format != Format::Table {
+        return Ok(context.out.json(plan)?);
+    }
+    for migration in plan {
+        context.out.line(&format!("-- {}", migration.name))?;
+        for statement in &migration.sql {
+            context
+                .out
+                .line(&format!("{};", visible_lines(statement.trim_end_matches(';'))))?;
+        }
+        context.out.line("")?;
+    }
+    context.out.flush()?;
+    if plan.is_empty() {
+        talk::say("nothing to do: the schema is up to date");
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Ending in order: the first signal asks, the second ends at once.
+
+use tokio::sync::watch;
+
+/// The number of the signal that asked to stop, once one came.
+pub(crate) type Stop = watch::Receiver<Option<u8>>;
+
+/// From now on SIGINT and SIGTERM ask instead of ending the program.
+#[cfg(unix)]
+pub(crate) fn listen() -> std::io::Result<Stop> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (ask, stop) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let number = tokio::select! {
+                _ = interrupt.recv() => 2,
+                _ = terminate.recv() => 15,
+            };
+            if ask.borrow().is_some() {
+                std::process::exit(128 + i32::from(number));
+            }
+            ask.send_replace(Some(number));
+        }
+    });
+    Ok(stop)
+}
+
+/// From now on ctrl-c asks instead of ending the program.
+#[cfg(not(unix))]
+pub(crate) fn listen() -> std::io::Result<Stop> {
+    let (ask, stop) = watch::channel(None);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if ask.borrow().is_some() {
+                std::process::exit(130);
+            }
+            ask.send_replace(Some(2));
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,44 @@
+//! `persist vms`: which VMs there are.
+
+use clap::Args;
+use persist::{Cursor, PersistExt as _, StateTable, VmQuery, VmState};
+use uuid::Uuid;
+
+use crate::args::{ListArgs, state_words};
+use crate::context::Context;
+use crate::exit::{Code, Failure};
+use crate::listing;
+
+#[derive(Args)]
+pub(crate) struct VmsArgs {
+    /// VMs of this job
+    #[arg(long, value_name = "ID")]
+    job: Option<Uuid>,
+    /// VMs of this name
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long, value_delimiter = ',', value_parser = VmState::parse, help = state_words::<VmState>("Any of these, repeated or with commas"))]
+    state: Vec<VmState>,
+    /// This hypervisor back end, such as libvirt
+    #[arg(long)]
+    backend: Option<String>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+pub(crate) async fn run(args: VmsArgs, context: &mut Context) -> Result<Code, Failure> {
+    let mut query = VmQuery::default().states(args.state).created(args.list.created());
+    query = query.order(args.list.order()).limit(args.list.limit);
+    query = query.after(args.list.after.map(Cursor::from_text));
+    query.request_id = args.job;
+    query.domain_name = args.name;
+    query.backend = args.backend;
+    let backend = context.database.for_reading().await?;
+    if args.list.all {
+        listing::all(context, backend.all_vms(query)).await?;
+    } else {
+        listing::page(context, &backend.vms(&query).await?)?;
+    }
+    backend.close().await?;
+    Ok(Code::Ok)
+}

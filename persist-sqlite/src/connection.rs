@@ -1,0 +1,179 @@
+//! Opening: which file, how it is set up, and whether it is ours.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use persist_core::{Error, ErrorKind, SqliteMode, SqliteUrl};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{self, Failed};
+
+/// Tells our files from those of other programs: "prst".
+pub(crate) const APPLICATION_ID: i32 = 0x7072_7374;
+
+const CACHED_STATEMENTS: usize = 128;
+/// A checkpoint rewrites pages that changed often only once: the log may grow to some 16 MiB before.
+const PAGES_BEFORE_CHECKPOINT: u32 = 4_000;
+/// What the log keeps of the disk after a long reader had let it grow.
+const LARGEST_IDLE_LOG: u32 = 64 << 20;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Writes; sets up the journal.
+    Writer,
+    /// Reads; can't write.
+    Reader,
+}
+
+/// The file of a store, found; or no file.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// With its folder resolved, so that only the file's own name may not be a link; `None` for `:memory:`.
+    path: Option<PathBuf>,
+    /// Whether nothing may be written.
+    pub(crate) is_read_only: bool,
+}
+
+impl Source {
+    /// Finds the file, and makes it where that is wanted: with mode 0600 from its first byte, which `-wal` and
+    /// `-shm` take from it.
+    ///
+    /// # Errors
+    /// `Unavailable` for a missing file that may not be made; `InvalidUrl` for a missing folder.
+    pub(crate) fn find(url: &SqliteUrl) -> Result<Self, Error> {
+        let is_read_only = url.mode == SqliteMode::ReadOnly;
+        let Some(path) = &url.path else {
+            return Ok(Self {
+                path: None,
+                is_read_only,
+            });
+        };
+        let missing = || {
+            let what = format!(
+                "there is no file {}; mode=rwc makes one, persist migrate up its tables",
+                path.display()
+            );
+            Error::new(ErrorKind::Unavailable, what)
+        };
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let folder = match folder.canonicalize() {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && url.mode == SqliteMode::Create => {
+                let what = format!("there is no folder {}; make it first", folder.display());
+                return Err(Error::new(ErrorKind::InvalidUrl, what));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) => return Err(error::of_io(&error)),
+        };
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidUrl, "the path names no file"))?;
+        let file = folder.join(name);
+        if url.mode == SqliteMode::Create {
+            let mut options = fs::OpenOptions::new();
+            match options.write(true).create_new(true).mode(0o600).open(&file) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error::of_io(&error));
+                }
+                _ => {}
+            }
+        } else if matches!(fs::symlink_metadata(&file), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        {
+            return Err(missing());
+        }
+        Ok(Self {
+            path: Some(file),
+            is_read_only,
+        })
+    }
+
+    /// Whether it is `:memory:`, which lives in its one connection.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.path.is_none()
+    }
+}
+
+/// Opens a connection that waits so long for locks. A file that is not ours is left as it is, to the byte.
+pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connection, Failed> {
+    let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags |= match (&source.path, role) {
+        (None, _) => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        (Some(_), Role::Writer) => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW,
+        (Some(_), Role::Reader) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW,
+    };
+    let path = source.path.as_deref().unwrap_or(Path::new(":memory:"));
+    let connection = Connection::open_with_flags(path, flags)?;
+    // Before anything else: everything else may meet a lock.
+    connection.busy_timeout(wait)?;
+    // A stranger's log must not be moved into the file when this connection closes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    connection.pragma_update(None, "cell_size_check", true)?;
+    check_owner(&connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    if role == Role::Writer && !source.is_memory() {
+        // Without the right to write SQLite opens to read, and says nothing.
+        if connection.is_readonly(rusqlite::MAIN_DB)? {
+            let what = "the file can't be written; check its rights, or open it with mode=ro";
+            return Err(Error::new(ErrorKind::ReadOnly, what).into());
+        }
+        set_up_journal(&connection)?;
+    }
+    Ok(connection)
+}
+
+/// Whether the file is ours, or nobody's yet.
+///
+/// # Errors
+/// `SchemaMismatch` for another program's.
+pub(crate) fn check_owner(connection: &Connection) -> Result<(), Failed> {
+    let owner: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if owner == APPLICATION_ID {
+        return Ok(());
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
+    let in_use: bool = connection.query_row(sql, [], |row| row.get(0))?;
+    if owner == 0 && !in_use {
+        return Ok(());
+    }
+    let what = "the file is another program's database; nothing was changed; name another file";
+    Err(Error::new(ErrorKind::SchemaMismatch, what)
+        .with("application_id", owner)
+        .into())
+}
+
+/// Write-ahead log with a sync for each commit; where that is impossible a rollback journal, whose deletion
+/// must be synced too.
+pub(crate) fn set_up_journal(connection: &Connection) -> Result<(), Failed> {
+    let set = |mode: &str| {
+        connection.pragma_update_and_check(None, "journal_mode", mode, |row| row.get::<_, String>(0))
+    };
+    let is_log = match set("WAL") {
+        Ok(mode) => mode == "wal",
+        Err(error) if error::lacks_shared_memory(&error) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if is_log {
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", PAGES_BEFORE_CHECKPOINT)?;
+        connection.pragma_update_and_check(None, "journal_size_limit", LARGEST_IDLE_LOG, |_| Ok(()))?;
+    } else {
+        tracing::warn!(
+            "no write-ahead log is possible here, as on a network file system: a rollback journal is used, \
+             writes are slower, and readers and writers wait for each other"
+        );
+        set("DELETE")?;
+        connection.pragma_update(None, "synchronous", "EXTRA")?;
+    }
+    Ok(())
+}

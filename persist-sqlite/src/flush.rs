@@ -1,0 +1,123 @@
+//! One flush: the updates of whoever waits, in one transaction, answered after its commit.
+
+use std::time::Instant;
+
+use persist_core::{Claim, Error, ErrorKind, Outcome, Result};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::error::{Failed, Phase};
+use crate::error::{copy_of, is_busy};
+use crate::merge::Merge;
+use crate::session::Session;
+use crate::worker::{Ticket, Writer};
+
+/// The updates of one caller.
+pub(crate) struct Batch {
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) ticket: Ticket,
+    /// Until when the lock of the file is waited for.
+    pub(crate) lock: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    /// The room in the queue, given back with the batch.
+    pub(crate) _room: OwnedSemaphorePermit,
+}
+
+impl Batch {
+    fn answer(self, result: Result<Vec<Outcome>>) {
+        // A caller that went away has no wish to hear it.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Merges all of them, and answers all of them.
+pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
+    let session = match writer.session() {
+        Ok(session) => session,
+        Err(error) => return refuse(batches, &error),
+    };
+    let batches = match begin(session, batches) {
+        Ok(batches) if batches.is_empty() => return,
+        Ok(batches) => batches,
+        Err((batches, error)) => return refuse(batches, &error),
+    };
+    match merge(session, &batches) {
+        Ok(outcomes) => {
+            for (batch, outcomes) in batches.into_iter().zip(outcomes) {
+                batch.answer(Ok(outcomes));
+            }
+        }
+        // A value that the database refuses: only its own caller is to suffer.
+        Err(error) if error.kind() == ErrorKind::InvalidInput && batches.len() > 1 => {
+            for batch in batches {
+                alone(session, batch);
+            }
+        }
+        Err(error) => refuse(batches, &error),
+    }
+}
+
+fn alone(session: &mut Session, batch: Batch) {
+    let result = match session.begin(batch.lock) {
+        Ok(()) => merge(session, std::slice::from_ref(&batch)),
+        Err(failed) => Err(session.judge(failed, Phase::Statement)),
+    };
+    batch.answer(result.map(|mut outcomes| outcomes.pop().unwrap_or_default()));
+}
+
+fn refuse(batches: Vec<Batch>, error: &Error) {
+    for batch in batches {
+        batch.answer(Err(copy_of(error)));
+    }
+}
+
+/// Takes the lock, and then the batches that nobody withdrew. Those whose time for it is up are answered.
+fn begin(session: &mut Session, mut batches: Vec<Batch>) -> Result<Vec<Batch>, (Vec<Batch>, Error)> {
+    loop {
+        batches.retain(|batch| !batch.ticket.is_withdrawn());
+        let Some(first) = batches.iter().map(|batch| batch.lock).min() else {
+            return Ok(batches);
+        };
+        match session.begin(first) {
+            Ok(()) => break,
+            Err(Failed::Driver(error)) if is_busy(&error) => {
+                let error = session.judge(error.into(), Phase::Statement);
+                let now = Instant::now();
+                // The one that was waited for, even where the clock is a millisecond behind.
+                let is_late = |batch: &mut Batch| batch.lock <= now.max(first);
+                refuse(batches.extract_if(.., is_late).collect(), &error);
+            }
+            Err(failed) => {
+                let error = session.judge(failed, Phase::Statement);
+                return Err((batches, error));
+            }
+        }
+    }
+    batches.retain(|batch| batch.ticket.take());
+    if batches.is_empty() {
+        session.roll_back();
+    }
+    Ok(batches)
+}
+
+/// Merges in the transaction that is open, and commits it. On an error it is rolled back.
+fn merge(session: &mut Session, batches: &[Batch]) -> Result<Vec<Vec<Outcome>>> {
+    match outcomes(session, batches) {
+        Ok(outcomes) => session.commit().map(|()| outcomes),
+        Err(failed) => {
+            let error = session.judge(failed, Phase::Statement);
+            session.roll_back();
+            Err(error)
+        }
+    }
+}
+
+fn outcomes(session: &Session, batches: &[Batch]) -> Result<Vec<Vec<Outcome>>, Failed> {
+    let mut merge = Merge::begin(&session.connection)?;
+    let mut all = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let each = batch.claims.iter().map(|claim| merge.one(claim));
+        all.push(each.collect::<Result<Vec<_>, _>>()?);
+    }
+    merge.finish()?;
+    Ok(all)
+}

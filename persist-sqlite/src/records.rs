@@ -1,0 +1,89 @@
+//! What a file says of its own schema: `persist_migrations` and `persist_meta`.
+
+use persist_core::{Error, ErrorKind, time};
+use persist_migration::records::{Record, Records};
+use rusqlite::{Connection, OptionalExtension as _};
+use uuid::Uuid;
+
+use crate::error::Failed;
+
+/// The database's clock, in microseconds. SQLite's has milliseconds, and counts in floating point.
+pub(crate) const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000";
+
+/// Reads the records, of which there may be none.
+pub(crate) fn read(connection: &Connection) -> Result<Records, Failed> {
+    let mut records = Records::default();
+    if has_table(connection, "persist_migrations")? {
+        let mut select =
+            connection.prepare("SELECT name, applied_at FROM persist_migrations ORDER BY name")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let applied_at = time::from_micros(row.get(1)?).ok_or_else(|| {
+                let what = "persist_migrations.applied_at is no time; the file is damaged or was edited";
+                Error::new(ErrorKind::Corrupt, what)
+            })?;
+            records.applied.push(Record {
+                name: row.get(0)?,
+                applied_at,
+            });
+        }
+    }
+    if has_table(connection, "persist_meta")? {
+        records.min_reader = meta(connection, "min_reader")?.and_then(|value| value.parse().ok());
+        records.min_writer = meta(connection, "min_writer")?.and_then(|value| value.parse().ok());
+    }
+    Ok(records)
+}
+
+/// The identity of the store.
+pub(crate) fn instance_id(connection: &Connection) -> Result<Uuid, Failed> {
+    let id = meta(connection, "instance_id")?.and_then(|value| value.parse().ok());
+    let none = || {
+        Error::new(
+            ErrorKind::SchemaMismatch,
+            "the store has no identity; run persist migrate up",
+        )
+    };
+    Ok(id.ok_or_else(none)?)
+}
+
+fn meta(connection: &Connection, key: &str) -> Result<Option<String>, Failed> {
+    let mut select = connection.prepare_cached("SELECT value FROM persist_meta WHERE key = ?1")?;
+    Ok(select.query_row([key], |row| row.get(0)).optional()?)
+}
+
+/// Records a migration, at the time of its transaction, in a table that the first one makes.
+pub(crate) fn note(connection: &Connection, name: &str) -> Result<(), Failed> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS persist_migrations (name TEXT NOT NULL PRIMARY KEY, \
+         applied_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    )?;
+    let sql = format!("INSERT INTO persist_migrations (name, applied_at) VALUES (?1, {NOW})");
+    connection.execute(&sql, [name])?;
+    Ok(())
+}
+
+/// Takes a record out; with the last one the table goes.
+pub(crate) fn erase(connection: &Connection, name: &str, last: bool) -> Result<(), Failed> {
+    if last {
+        connection.execute_batch("DROP TABLE persist_migrations")?;
+    } else {
+        connection.execute("DELETE FROM persist_migrations WHERE name = ?1", [name])?;
+    }
+    Ok(())
+}
+
+/// Whether there is any history to lose.
+pub(crate) fn has_history(connection: &Connection) -> Result<bool, Failed> {
+    if !has_table(connection, "events")? {
+        return Ok(false);
+    }
+    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM events)", [], |row| row.get(0))?)
+}
+
+fn has_table(connection: &Connection, name: &str) -> Result<bool, Failed> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+    Ok(connection
+        .prepare_cached(sql)?
+        .query_row([name], |row| row.get(0))?)
+}

@@ -1,0 +1,345 @@
+//! The thread that owns the connection that writes, and the queue before it.
+//!
+//! What is queued runs in the order in which it came, whoever still waits for it. Updates that wait together
+//! are merged together (`flush`); anything else runs by itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use persist_core::{CHUNK, Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout_at;
+
+use crate::connection::{Role, Source};
+use crate::error::{self, Failed, Phase};
+use crate::flush::{self, Batch};
+use crate::session::{Session, end_of};
+
+/// Most updates that wait.
+const QUEUE: usize = 8_192;
+/// When nothing came for so long, the log is moved into the file.
+const IDLE: Duration = Duration::from_secs(1);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
+
+/// The end of the queue where callers stand.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    queue: Sender<Job>,
+    room: Arc<Semaphore>,
+}
+
+/// What the thread does.
+enum Job {
+    /// Merges updates, with others if others wait.
+    Merge(Batch),
+    /// Runs by itself.
+    Run(Box<dyn FnOnce(&mut Writer) + Send>),
+    /// Ends the thread.
+    Close(oneshot::Sender<()>),
+}
+
+/// Who has a job: its caller may take it back only while nobody works on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ticket(Arc<AtomicU8>);
+
+const QUEUED: u8 = 0;
+const TAKEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Ticket {
+    /// The worker's: from now on the outcome is what the database says. False where it was withdrawn.
+    pub(crate) fn take(&self) -> bool {
+        self.moves_to(TAKEN)
+    }
+
+    /// The caller's: nothing of it will be done. False where the worker has it.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.moves_to(WITHDRAWN)
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WITHDRAWN
+    }
+
+    fn moves_to(&self, state: u8) -> bool {
+        self.0
+            .compare_exchange(QUEUED, state, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+/// The times of a call that writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// The end of waiting for the lock of the file: a little before that of the call, so that the caller learns
+    /// what it waited for.
+    pub(crate) lock: Instant,
+    /// The end of the call.
+    pub(crate) end: Instant,
+}
+
+impl Times {
+    pub(crate) fn within(deadline: Duration) -> Self {
+        Self {
+            lock: end_of(deadline.mul_f64(0.95)),
+            end: end_of(deadline),
+        }
+    }
+}
+
+impl Worker {
+    /// Starts the thread, which opens its connection.
+    ///
+    /// # Errors
+    /// As opening does.
+    pub(crate) async fn start(source: Source, deadline: Duration) -> Result<Self> {
+        let (queue, jobs) = channel();
+        let (opened, answer) = oneshot::channel();
+        let started = thread::Builder::new()
+            .name("persist-sqlite".into())
+            .spawn(move || {
+                let mut writer = Writer::new(source);
+                let result = writer.open(end_of(deadline));
+                let is_open = result.is_ok();
+                if opened.send(result).is_ok() && is_open {
+                    run(writer, &jobs);
+                }
+            });
+        started
+            .map_err(|error| Error::new(ErrorKind::Busy, "no thread could be started").caused_by(error))?;
+        answer.await.unwrap_or_else(|_| Err(lost()))?;
+        Ok(Self {
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE)),
+        })
+    }
+
+    /// Merges at most [`CHUNK`] claims.
+    pub(crate) async fn merge(&self, claims: Vec<Claim>, times: Times) -> Result<Vec<Outcome>> {
+        let room = self.room_for(claims.len(), times.end).await?;
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket::default();
+        let batch = Batch {
+            claims,
+            ticket: ticket.clone(),
+            lock: times.lock,
+            reply,
+            _room: room,
+        };
+        self.queue.send(Job::Merge(batch)).map_err(|_| closed())?;
+        answered(answer, &ticket, times.end).await
+    }
+
+    /// Runs work in a transaction of its own that has the lock from its beginning.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        times: Times,
+        work: impl FnOnce(&rusqlite::Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T> {
+        self.run(times.end, move |session| {
+            session.write(times.lock, times.end, work)
+        })
+        .await
+    }
+
+    /// Runs work outside of a transaction.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        until: Instant,
+        work: impl FnOnce(&rusqlite::Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T> {
+        self.run(until, move |session| session.read(until, work)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        until: Instant,
+        work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let room = self.room_for(1, until).await?;
+        let (reply, answer) = oneshot::channel();
+        let ticket = Ticket::default();
+        let mine = ticket.clone();
+        let job = move |writer: &mut Writer| {
+            let _room = room;
+            if ticket.take() {
+                // Nobody listens to a caller that went away.
+                let _ = reply.send(writer.session().and_then(work));
+            }
+        };
+        self.queue.send(Job::Run(Box::new(job))).map_err(|_| closed())?;
+        answered(answer, &mine, until).await
+    }
+
+    async fn room_for(&self, updates: usize, until: Instant) -> Result<OwnedSemaphorePermit> {
+        let many = u32::try_from(updates).unwrap_or(u32::MAX);
+        match timeout_at(until.into(), Arc::clone(&self.room).acquire_many_owned(many)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(closed()),
+            Err(_) => {
+                let what = format!("the queue of the writer was full for too long: {QUEUE} updates wait");
+                Err(Error::new(ErrorKind::Busy, what))
+            }
+        }
+    }
+
+    /// Lets what is queued finish, closes the connection, and ends the thread.
+    pub(crate) async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.queue.send(Job::Close(reply)).is_ok() {
+            // An error means that the thread has ended already.
+            let _ = answer.await;
+        }
+        self.room.close();
+    }
+}
+
+async fn answered<T>(answer: oneshot::Receiver<Result<T>>, ticket: &Ticket, until: Instant) -> Result<T> {
+    match timeout_at(until.into(), answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) if ticket.withdraw() => Err(closed()),
+        Ok(Err(_)) => Err(lost()),
+        Err(_) if ticket.withdraw() => Err(Error::new(
+            ErrorKind::Timeout,
+            "its time ran out in the queue of the writer; withdrawn",
+        )
+        .outcome_as(UpdateOutcome::NotApplied)),
+        Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
+    }
+}
+
+/// The error of a store that was closed.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the backend was closed")
+}
+
+fn lost() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "the writer failed while it worked on this; it goes on",
+    )
+}
+
+/// The connection that writes, opened again where something went wrong with it.
+pub(crate) struct Writer {
+    source: Source,
+    session: Option<Session>,
+}
+
+impl Writer {
+    /// Without its connection yet.
+    pub(crate) fn new(source: Source) -> Self {
+        Self {
+            source,
+            session: None,
+        }
+    }
+
+    /// The connection, in order.
+    pub(crate) fn session(&mut self) -> Result<&mut Session> {
+        // Without its connection a store in memory would be gone.
+        if self.session.as_ref().is_some_and(|session| session.is_spoiled) && !self.source.is_memory() {
+            self.session = None;
+        }
+        if self.session.is_none() {
+            let opened = Session::open(&self.source, Role::Writer, Instant::now() + IDLE);
+            self.session = Some(opened.map_err(|failed| failed.classified(Phase::Statement))?);
+        }
+        self.session.as_mut().ok_or_else(lost)
+    }
+
+    fn open(&mut self, until: Instant) -> Result<()> {
+        loop {
+            match Session::open(&self.source, Role::Writer, until) {
+                Ok(session) => {
+                    self.session = Some(session);
+                    return Ok(());
+                }
+                // Several that set up one new file at once: SQLite gives up on some of these locks at once.
+                Err(Failed::Driver(error)) if error::is_busy(&error) && Instant::now() < until => {
+                    thread::park_timeout(BETWEEN_ATTEMPTS);
+                }
+                Err(failed) => return Err(failed.classified(Phase::Open)),
+            }
+        }
+    }
+
+    /// Moves the log into the file while nobody waits, so that fewer commits have to.
+    fn checkpoint(&mut self) {
+        if let Some(session) = &mut self.session
+            && let Err(error) = session.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
+        {
+            session.is_spoiled |= error::spoils_connection(&error);
+        }
+    }
+
+    /// Runs a job. Should it panic, its callers hear of it by their channels, and the thread lives on.
+    fn guarded(&mut self, job: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
+            tracing::error!("a job of the writer panicked; it was rolled back");
+            if let Some(session) = &mut self.session {
+                session.roll_back();
+                session.is_spoiled = true;
+            }
+        }
+    }
+}
+
+fn run(mut writer: Writer, jobs: &Receiver<Job>) {
+    let mut is_idle = true;
+    let mut held = None;
+    loop {
+        let job = match held.take() {
+            Some(job) => job,
+            None if is_idle => match jobs.recv() {
+                Ok(job) => job,
+                Err(_) => return,
+            },
+            None => match jobs.recv_timeout(IDLE) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    writer.checkpoint();
+                    is_idle = true;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
+        };
+        is_idle = false;
+        match job {
+            Job::Merge(first) => {
+                let (batches, next) = drain(first, jobs);
+                held = next;
+                writer.guarded(|writer| flush::flush(writer, batches));
+            }
+            Job::Run(work) => writer.guarded(work),
+            Job::Close(reply) => {
+                // Closes the connection: what it answers, it is gone.
+                writer.session = None;
+                let _ = reply.send(());
+                return;
+            }
+        }
+    }
+}
+
+/// Whoever came while the last flush was at work goes into this one; nobody is waited for.
+fn drain(first: Batch, jobs: &Receiver<Job>) -> (Vec<Batch>, Option<Job>) {
+    let mut updates = first.claims.len();
+    let mut batches = vec![first];
+    while updates < CHUNK {
+        match jobs.try_recv() {
+            Ok(Job::Merge(batch)) => {
+                updates += batch.claims.len();
+                batches.push(batch);
+            }
+            Ok(other) => return (batches, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (batches, None)
+}

@@ -1,0 +1,336 @@
+//! Defects of the lists of jobs and VMs: filters, order, pages, cursors.
+
+use std::cmp::Ordering;
+
+use futures_util::TryStreamExt as _;
+use persist_core::{
+    Cursor, Job, JobQuery, Order, Page, PersistExt as _, Position, Result, Timestamp, Vm, VmQuery,
+};
+use uuid::Uuid;
+
+use super::{Broken, Defect, row};
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// The row at the border of two pages is left out.
+    BorderIsSkipped,
+    /// The row at the border of two pages comes twice.
+    BorderIsDoubled,
+    /// Pages are counted off, so that a new row shifts them.
+    PagesAreOffsets,
+    /// The limit is not kept.
+    LimitIsIgnored,
+    /// A limit of 0 is taken.
+    LimitOfZeroIsTaken,
+    /// A limit above the largest is taken.
+    HugeLimitIsTaken,
+    /// A full last page has a next one.
+    LastPageHasNext,
+    /// A page has no next one.
+    NextIsMissing,
+    /// A damaged cursor is the start.
+    DamagedCursorIsStart,
+    /// A cursor of another listing is the start.
+    ForeignCursorIsStart,
+    /// A cursor of another order is taken.
+    OtherOrdersCursorIsTaken,
+    /// The oldest come last, whatever was asked.
+    OrderIsIgnored,
+    /// Lists go by `updated_at`.
+    OrderedByUpdate,
+    /// Rows of one time ascend by id, also when the newest come first.
+    TiesAscend,
+    /// Names of VMs are ordered without their letter case.
+    NamesFoldCase,
+    /// Texts match in any letter case.
+    TextsFoldCase,
+    /// `%` and `_` in a filter match anything.
+    TextsArePatterns,
+    /// A commit is only found whole.
+    CommitIsWhole,
+    /// A commit is found by any part of it.
+    CommitIsAnyPart,
+    /// Filters are compared as they are typed.
+    FiltersAreRaw,
+    /// The filter by runner label, and by hypervisor back end, lets everything pass.
+    FilterIsIgnored,
+    /// Rows without a value pass a filter by it.
+    BlankPassesFilter,
+    /// Only the first of several states counts.
+    OneStateCounts,
+    /// Who asks for ended rows gets the live ones too.
+    EndedIncludesLive,
+    /// The end of a range of times belongs to it.
+    UntilIsInclusive,
+    /// The beginning of a range of times does not belong to it.
+    FromIsExclusive,
+    /// A range of times is about `updated_at`.
+    RangeIsOfUpdate,
+    /// The end of a range of ids does not belong to it.
+    LastIdIsExclusive,
+}
+
+/// All, with the case that notices.
+pub(super) const ALL: &[(Lists, &str)] = &[
+    (Lists::BorderIsSkipped, ""),
+    (Lists::BorderIsDoubled, ""),
+    (Lists::PagesAreOffsets, ""),
+    (Lists::LimitIsIgnored, ""),
+    (Lists::LimitOfZeroIsTaken, ""),
+    (Lists::HugeLimitIsTaken, ""),
+    (Lists::LastPageHasNext, ""),
+    (Lists::NextIsMissing, ""),
+    (Lists::DamagedCursorIsStart, ""),
+    (Lists::ForeignCursorIsStart, ""),
+    (Lists::OtherOrdersCursorIsTaken, ""),
+    (Lists::OrderIsIgnored, ""),
+    (Lists::OrderedByUpdate, ""),
+    (Lists::TiesAscend, ""),
+    (Lists::NamesFoldCase, ""),
+    (Lists::TextsFoldCase, ""),
+    (Lists::TextsArePatterns, ""),
+    (Lists::CommitIsWhole, ""),
+    (Lists::CommitIsAnyPart, ""),
+    (Lists::FiltersAreRaw, ""),
+    (Lists::FilterIsIgnored, ""),
+    (Lists::BlankPassesFilter, ""),
+    (Lists::OneStateCounts, ""),
+    (Lists::EndedIncludesLive, ""),
+    (Lists::UntilIsInclusive, ""),
+    (Lists::FromIsExclusive, ""),
+    (Lists::RangeIsOfUpdate, ""),
+    (Lists::LastIdIsExclusive, ""),
+];
+
+/// The broken clause of a listing, or none.
+#[derive(Clone, Copy)]
+pub(super) struct Listing<'a> {
+    broken: &'a Broken,
+    pub(super) defect: Option<Lists>,
+}
+
+fn listing(broken: &Broken) -> Listing<'_> {
+    let defect = match broken.defect {
+        Some(Defect::List(defect)) => Some(defect),
+        _ => None,
+    };
+    Listing { broken, defect }
+}
+
+/// A page of jobs.
+pub(super) async fn jobs(broken: &Broken, query: &JobQuery) -> Result<Page<Job>> {
+    let listing = listing(broken);
+    let asked = query
+        .clone()
+        .limit(listing.limit(query.limit))
+        .after(listing.after(query.order, &query.after, 'j'));
+    let mut checked = asked.check()?;
+    if listing.has(Lists::FiltersAreRaw) {
+        checked.repo_url.clone_from(&query.repo_url);
+        checked.commit_sha.clone_from(&query.commit_sha);
+    }
+    let mut rows = Vec::new();
+    for job in broken
+        .inner
+        .all_jobs(JobQuery::default())
+        .try_collect::<Vec<_>>()
+        .await?
+    {
+        rows.extend(
+            row::job(broken, job)
+                .await?
+                .filter(|job| listing.passes_job(&checked, job))
+                .map(Line::job),
+        );
+    }
+    let after = checked.position()?.map(|(at, id)| (at, id, String::new()));
+    let cursor = |at, id, _| Cursor::encode(&Position::Job(checked.order, at, id));
+    Ok(listing.page(rows, checked.order, after, asked.limit, &checked.after, cursor))
+}
+
+/// A page of VMs.
+pub(super) async fn vms(broken: &Broken, query: &VmQuery) -> Result<Page<Vm>> {
+    let listing = listing(broken);
+    let asked = query
+        .clone()
+        .limit(listing.limit(query.limit))
+        .after(listing.after(query.order, &query.after, 'v'));
+    let checked = asked.check()?;
+    let mut rows = Vec::new();
+    for vm in broken
+        .inner
+        .all_vms(VmQuery::default())
+        .try_collect::<Vec<_>>()
+        .await?
+    {
+        rows.extend(
+            row::vm(broken, vm)
+                .await?
+                .filter(|vm| listing.passes_vm(&checked, vm))
+                .map(Line::vm),
+        );
+    }
+    let after = checked
+        .position()?
+        .map(|(at, key)| (at, key.request_id, key.domain_name));
+    let cursor = |at, id, name| Cursor::encode(&Position::Vm(checked.order, at, id, name));
+    Ok(listing.page(rows, checked.order, after, asked.limit, &checked.after, cursor))
+}
+
+/// What jobs and VMs have in common in a list.
+struct Line<T> {
+    row: T,
+    id: Uuid,
+    name: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Line<Job> {
+    fn job(row: Job) -> Self {
+        let (id, created_at, updated_at) = (row.request_id, row.created_at, row.updated_at);
+        Self {
+            row,
+            id,
+            name: String::new(),
+            created_at,
+            updated_at,
+        }
+    }
+}
+
+impl Line<Vm> {
+    fn vm(row: Vm) -> Self {
+        let (id, created_at, updated_at) = (row.request_id, row.created_at, row.updated_at);
+        Self {
+            id,
+            name: row.domain_name.clone(),
+            row,
+            created_at,
+            updated_at,
+        }
+    }
+}
+
+impl Listing<'_> {
+    pub(super) fn has(&self, defect: Lists) -> bool {
+        self.defect == Some(defect)
+    }
+
+    fn limit(&self, limit: u32) -> u32 {
+        match self.defect {
+            Some(Lists::LimitOfZeroIsTaken) => limit.max(1),
+            Some(Lists::HugeLimitIsTaken) => limit.min(persist_core::limits::LARGEST_PAGE),
+            _ => limit,
+        }
+    }
+
+    /// The cursor that is gone by, of the listing with this letter.
+    fn after(&self, order: Order, after: &Option<Cursor>, letter: char) -> Option<Cursor> {
+        let cursor = after.clone()?;
+        match (self.defect, cursor.decode()) {
+            (Some(Lists::DamagedCursorIsStart), Err(_)) => None,
+            (Some(Lists::ForeignCursorIsStart), Ok(position)) => {
+                let own = match position {
+                    Position::Job(..) => 'j',
+                    Position::Vm(..) => 'v',
+                    _ => 'e',
+                };
+                (own == letter).then_some(cursor)
+            }
+            (Some(Lists::OtherOrdersCursorIsTaken), Ok(Position::Job(_, at, id))) => {
+                Some(Cursor::encode(&Position::Job(order, at, id)))
+            }
+            (Some(Lists::OtherOrdersCursorIsTaken), Ok(Position::Vm(_, at, id, name))) => {
+                Some(Cursor::encode(&Position::Vm(order, at, id, name)))
+            }
+            _ => Some(cursor),
+        }
+    }
+
+    /// How a row stands to a place in the order.
+    fn compare(
+        &self,
+        order: Order,
+        one: &(Timestamp, Uuid, String),
+        other: &(Timestamp, Uuid, String),
+    ) -> Ordering {
+        let name = |name: &str| {
+            if self.has(Lists::NamesFoldCase) {
+                name.to_lowercase()
+            } else {
+                name.to_owned()
+            }
+        };
+        let key = one
+            .1
+            .cmp(&other.1)
+            .then_with(|| name(&one.2).cmp(&name(&other.2)))
+            .then_with(|| one.2.cmp(&other.2));
+        let age = one.0.cmp(&other.0);
+        match order {
+            Order::ById => key,
+            Order::OldestFirst if self.has(Lists::OrderIsIgnored) => age.then(key).reverse(),
+            Order::OldestFirst => age.then(key),
+            Order::NewestFirst if self.has(Lists::TiesAscend) => age.reverse().then(key),
+            Order::NewestFirst => age.then(key).reverse(),
+        }
+    }
+
+    fn page<T>(
+        &self,
+        mut lines: Vec<Line<T>>,
+        order: Order,
+        after: Option<(Timestamp, Uuid, String)>,
+        limit: u32,
+        cursor: &Option<Cursor>,
+        cursor_of: impl Fn(Timestamp, Uuid, String) -> Cursor,
+    ) -> Page<T> {
+        let place = |line: &Line<T>| {
+            let time = if self.has(Lists::OrderedByUpdate) {
+                line.updated_at
+            } else {
+                line.created_at
+            };
+            (time, line.id, line.name.clone())
+        };
+        lines.sort_by(|one, other| self.compare(order, &place(one), &place(other)));
+        let offset = cursor
+            .as_ref()
+            .and_then(|cursor| self.broken.shared.offsets.lock().get(cursor.as_str()).copied());
+        let start = match (&after, offset) {
+            (Some(_), Some(offset)) if self.has(Lists::PagesAreOffsets) => offset,
+            (Some(after), _) => {
+                let behind = |line: &Line<T>| match self.compare(order, &place(line), after) {
+                    Ordering::Less => true,
+                    Ordering::Equal => !self.has(Lists::BorderIsDoubled),
+                    Ordering::Greater => false,
+                };
+                lines.partition_point(behind) + usize::from(self.has(Lists::BorderIsSkipped))
+            }
+            (None, _) => 0,
+        };
+        let limit = if self.has(Lists::LimitIsIgnored) {
+            usize::MAX
+        } else {
+            limit as usize
+        };
+        let end = start.saturating_add(limit).min(lines.len());
+        let more = end < lines.len() || self.has(Lists::LastPageHasNext) && end - start.min(end) == limit;
+        let page: Vec<_> = lines.into_iter().skip(start).take(limit).collect();
+        let last = page
+            .last()
+            .filter(|_| more && !self.has(Lists::NextIsMissing))
+            .map(place);
+        let next = last.map(|(at, id, name)| cursor_of(at, id, name));
+        if let Some(next) = &next {
+            self.broken
+                .shared
+                .offsets
+                .lock()
+                .insert(next.as_str().to_owned(), end);
+        }
+        Page::new(page.into_iter().map(|line| line.row).collect(), next)
+    }
+}

@@ -1,0 +1,82 @@
+//! Backends that are broken on purpose, each in one clause: what proves that the suite would notice.
+//!
+//! [`Broken`] is a layer over memory. Its [`Defect`] says which clause it breaks; [`Defect::ALL`] says by which
+//! case that must be noticed. Without a defect every call takes the way of all of them, so that a layer which
+//! breaks more than it says shows itself: the healthy one must pass everything.
+
+mod filter;
+mod history;
+mod layer;
+mod life;
+mod list;
+mod prune;
+mod rewrite;
+mod row;
+mod write;
+
+use std::fmt::{self, Debug};
+
+pub use history::Histories;
+pub use layer::{Broken, BrokenStores};
+pub use life::Lives;
+pub use list::Lists;
+pub use prune::Prunes;
+pub use row::Rows;
+pub use write::Writes;
+
+/// Which clause is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// What an update does, and what is told of it.
+    Write(Writes),
+    /// What the current row shows.
+    Row(Rows),
+    /// Lists of jobs and VMs.
+    List(Lists),
+    /// Pages of the history.
+    History(Histories),
+    /// Retention.
+    Prune(Prunes),
+    /// Reads and writes as such, handles, and their end.
+    Life(Lives),
+}
+
+impl Defect {
+    /// Every defect, with the case (`group::name`) that is there to notice it.
+    pub fn all() -> impl Iterator<Item = (Defect, &'static str)> {
+        fn of<T: Copy>(
+            defects: &'static [(T, &'static str)],
+            defect: fn(T) -> Defect,
+        ) -> impl Iterator<Item = (Defect, &'static str)> {
+            defects.iter().map(move |(broken, case)| (defect(*broken), *case))
+        }
+        of(write::ALL, Defect::Write)
+            .chain(of(row::ALL, Defect::Row))
+            .chain(of(list::ALL, Defect::List))
+            .chain(of(history::ALL, Defect::History))
+            .chain(of(prune::ALL, Defect::Prune))
+            .chain(of(life::ALL, Defect::Life))
+    }
+}
+
+/// `row::goes_backwards`: the name of its test.
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (of, broken): (_, &dyn Debug) = match self {
+            Self::Write(broken) => ("write", broken),
+            Self::Row(broken) => ("row", broken),
+            Self::List(broken) => ("list", broken),
+            Self::History(broken) => ("history", broken),
+            Self::Prune(broken) => ("prune", broken),
+            Self::Life(broken) => ("life", broken),
+        };
+        let mut words = String::new();
+        for letter in format!("{broken:?}").chars() {
+            if letter.is_ascii_uppercase() && !words.is_empty() {
+                words.push('_');
+            }
+            words.push(letter.to_ascii_lowercase());
+        }
+        write!(f, "{of}::{words}")
+    }
+}

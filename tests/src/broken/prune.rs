@@ -1,0 +1,306 @@
+//! Defects of retention.
+
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt as _;
+use persist_core::{
+    Claim, Event, EventQuery, JobQuery, LARGEST_PRUNE, PersistBackend as _, PersistExt as _, Prune, Pruned,
+    Result, StateTable as _, Timestamp, VmQuery, time,
+};
+use uuid::Uuid;
+
+use super::{Broken, rewrite};
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prunes {
+    /// A live job is removed too.
+    LiveJobGoes,
+    /// A job whose VM is live is removed too.
+    LiveVmGoes,
+    /// A live job stays, though it is named.
+    NamedLiveStays,
+    /// The history of what was removed is left behind.
+    HistoryStays,
+    /// The VMs of a removed job are left behind.
+    VmsStay,
+    /// VMs whose job never came are left out.
+    OrphansStay,
+    /// A dry run removes.
+    DryRunRemoves,
+    /// The limit is not kept.
+    LimitIsIgnored,
+    /// The newest go first.
+    NewestGoFirst,
+    /// `more` is never told.
+    MoreIsNotTold,
+    /// What was updated at the very time goes too.
+    BeforeIsInclusive,
+    /// The age is that of the creation.
+    AgeIsOfCreation,
+    /// Named ids go, whatever the other conditions.
+    IdsSuffice,
+    /// One more job of each repository stays.
+    OneMoreIsKept,
+    /// The newest jobs are counted over all repositories.
+    KeptOverAll,
+    /// Without any condition everything that ended goes.
+    NoConditionIsAll,
+    /// A live state without ids is taken.
+    LiveStateIsTaken,
+    /// Slots are not counted.
+    EventsAreNotCounted,
+    /// An update that comes for a pruned job finds its old slots.
+    PrunedComesBack,
+}
+
+/// All, with the case that notices.
+pub(super) const ALL: &[(Prunes, &str)] = &[
+    (Prunes::LiveJobGoes, ""),
+    (Prunes::LiveVmGoes, ""),
+    (Prunes::NamedLiveStays, ""),
+    (Prunes::HistoryStays, ""),
+    (Prunes::VmsStay, ""),
+    (Prunes::OrphansStay, ""),
+    (Prunes::DryRunRemoves, ""),
+    (Prunes::LimitIsIgnored, ""),
+    (Prunes::NewestGoFirst, ""),
+    (Prunes::MoreIsNotTold, ""),
+    (Prunes::BeforeIsInclusive, ""),
+    (Prunes::AgeIsOfCreation, ""),
+    (Prunes::IdsSuffice, ""),
+    (Prunes::OneMoreIsKept, ""),
+    (Prunes::KeptOverAll, ""),
+    (Prunes::NoConditionIsAll, ""),
+    (Prunes::LiveStateIsTaken, ""),
+    (Prunes::EventsAreNotCounted, ""),
+    (Prunes::PrunedComesBack, ""),
+];
+
+/// A request id as retention sees it.
+#[derive(Debug, Clone, Default)]
+struct Request {
+    job_created: Option<Timestamp>,
+    job_live: bool,
+    vm_live: bool,
+}
+
+pub(super) async fn prune(broken: &Broken, defect: Prunes, request: &Prune) -> Result<Pruned> {
+    let inner = &broken.inner;
+    let none = *request == Prune::default().limit(request.limit).dry_run(request.dry_run);
+    match defect {
+        Prunes::NoConditionIsAll if none => {
+            let all = request
+                .clone()
+                .ended_before(time::parse("all", "9999-12-31T00:00:00Z")?);
+            return inner.prune(&all).await;
+        }
+        Prunes::LiveStateIsTaken if request.ids.is_empty() => {
+            let mut ended = request.clone();
+            ended.states.retain(|state| state.is_ended());
+            if ended.states.is_empty() && !request.states.is_empty() {
+                return Ok(Pruned::default());
+            }
+            return inner.prune(&ended).await;
+        }
+        _ => request.check()?,
+    };
+    match defect {
+        Prunes::DryRunRemoves => inner.prune(&request.clone().dry_run(false)).await,
+        Prunes::LimitIsIgnored => inner.prune(&request.clone().limit(LARGEST_PRUNE)).await,
+        Prunes::OneMoreIsKept => {
+            let mut kinder = request.clone();
+            kinder.keep_per_repo = request.keep_per_repo.map(|keep| keep + 1);
+            inner.prune(&kinder).await
+        }
+        Prunes::BeforeIsInclusive => {
+            let mut later = request.clone();
+            later.ended_before = request
+                .ended_before
+                .map(|at| at + chrono::TimeDelta::microseconds(1));
+            inner.prune(&later).await
+        }
+        Prunes::IdsSuffice if !request.ids.is_empty() => {
+            let named = Prune::default()
+                .ids(request.ids.clone())
+                .limit(request.limit)
+                .dry_run(request.dry_run);
+            inner.prune(&named).await
+        }
+        Prunes::MoreIsNotTold => {
+            let pruned = inner.prune(request).await?;
+            Ok(Pruned::new(
+                pruned.requests,
+                pruned.jobs,
+                pruned.vms,
+                pruned.events,
+                false,
+            ))
+        }
+        Prunes::EventsAreNotCounted => {
+            let pruned = inner.prune(request).await?;
+            Ok(Pruned::new(
+                pruned.requests,
+                pruned.jobs,
+                pruned.vms,
+                0,
+                pruned.more,
+            ))
+        }
+        Prunes::HistoryStays | Prunes::VmsStay | Prunes::PrunedComesBack => {
+            leave_behind(broken, defect, request).await
+        }
+        _ => one_by_one(broken, defect, request).await,
+    }
+}
+
+/// Prunes, and puts some of what went back.
+async fn leave_behind(broken: &Broken, defect: Prunes, request: &Prune) -> Result<Pruned> {
+    let inner = &broken.inner;
+    let before: Vec<_> = inner.all_events(EventQuery::default()).try_collect().await?;
+    let pruned = inner.prune(request).await?;
+    let after: Vec<_> = inner.all_events(EventQuery::default()).try_collect().await?;
+    let gone = before.into_iter().filter(|event| !after.contains(event));
+    match defect {
+        Prunes::VmsStay => {
+            let vms: Vec<_> = gone
+                .filter(|event| event.subject.is_vm())
+                .map(|event| rewrite::claim_of(&event.subject, event.slot()))
+                .collect();
+            inner.apply(&vms).await?;
+        }
+        _ => broken.shared.ghosts.lock().extend(gone),
+    }
+    Ok(pruned)
+}
+
+/// Asks about each request id alone, and removes those that match the broken rule.
+async fn one_by_one(broken: &Broken, defect: Prunes, request: &Prune) -> Result<Pruned> {
+    let inner = &broken.inner;
+    let mut matching = Vec::new();
+    for (id, found) in requests(broken).await? {
+        if !request.ids.is_empty() && request.ids.binary_search(&id).is_err() && !request.ids.contains(&id) {
+            continue;
+        }
+        let spared = match defect {
+            Prunes::LiveJobGoes => found.vm_live,
+            Prunes::LiveVmGoes => found.job_live,
+            Prunes::OrphansStay => found.job_created.is_none() || found.job_live || found.vm_live,
+            _ => found.job_live || found.vm_live,
+        };
+        let named = !request.ids.is_empty() && defect != Prunes::NamedLiveStays;
+        let mut alone = request.clone().ids([id]).dry_run(true);
+        if defect == Prunes::AgeIsOfCreation {
+            alone.ended_before = None;
+            let age = found.job_created;
+            if request
+                .ended_before
+                .zip(age)
+                .is_some_and(|(before, age)| age >= before)
+            {
+                continue;
+            }
+        }
+        // What stays of each repository is counted over all ids, so it is asked without naming any.
+        alone.keep_per_repo = None;
+        if (named || !spared) && inner.prune(&alone).await?.requests == 1 {
+            matching.push(id);
+        }
+    }
+    if let Some(keep) = request.keep_per_repo {
+        let kept = kept(broken, defect, keep as usize).await?;
+        let with_job: Vec<_> = requests(broken)
+            .await?
+            .into_iter()
+            .filter(|(_, found)| found.job_created.is_some())
+            .collect();
+        matching.retain(|id| !kept.contains(id) && with_job.iter().any(|(job, _)| job == id));
+    }
+    if defect == Prunes::NewestGoFirst {
+        matching.reverse();
+    }
+    let more = matching.len() > request.limit as usize;
+    matching.truncate(request.limit as usize);
+    let mut total = Pruned::new(0, 0, 0, 0, more);
+    for id in matching {
+        let pruned = inner
+            .prune(&Prune::default().ids([id]).dry_run(request.dry_run))
+            .await?;
+        total.requests += pruned.requests;
+        total.jobs += pruned.jobs;
+        total.vms += pruned.vms;
+        total.events += pruned.events;
+    }
+    Ok(total)
+}
+
+/// All request ids, the oldest first.
+async fn requests(broken: &Broken) -> Result<Vec<(Uuid, Request)>> {
+    let mut requests: BTreeMap<Uuid, (Timestamp, Request)> = BTreeMap::new();
+    for vm in broken
+        .inner
+        .all_vms(VmQuery::default())
+        .try_collect::<Vec<_>>()
+        .await?
+    {
+        let (age, request) = requests
+            .entry(vm.request_id)
+            .or_insert((vm.created_at, Request::default()));
+        *age = vm.created_at.min(*age);
+        request.vm_live |= !vm.state.is_ended();
+    }
+    for job in broken
+        .inner
+        .all_jobs(JobQuery::default())
+        .try_collect::<Vec<_>>()
+        .await?
+    {
+        let (age, request) = requests
+            .entry(job.request_id)
+            .or_insert((job.created_at, Request::default()));
+        *age = job.created_at;
+        request.job_created = Some(job.created_at);
+        request.job_live = !job.state.is_ended();
+    }
+    let mut requests: Vec<_> = requests.into_iter().collect();
+    requests.sort_by_key(|(id, (age, _))| (*age, *id));
+    Ok(requests
+        .into_iter()
+        .map(|(id, (_, request))| (id, request))
+        .collect())
+}
+
+/// The newest jobs of each repository, or of all.
+async fn kept(broken: &Broken, defect: Prunes, keep: usize) -> Result<Vec<Uuid>> {
+    let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for job in broken
+        .inner
+        .all_jobs(JobQuery::default())
+        .try_collect::<Vec<_>>()
+        .await?
+    {
+        let group = if defect == Prunes::KeptOverAll {
+            None
+        } else {
+            job.repo_url
+        };
+        let count = counts.entry(group).or_default();
+        *count += 1;
+        if *count <= keep {
+            kept.push(job.request_id);
+        }
+    }
+    Ok(kept)
+}
+
+/// The slots that these subjects left behind and that come back with them.
+pub(super) fn coming_back(broken: &Broken, claims: &[Claim]) -> Vec<Claim> {
+    let mut ghosts = broken.shared.ghosts.lock();
+    let returns = |ghost: &Event| claims.iter().any(|claim| *claim.subject() == ghost.subject);
+    let (back, rest): (Vec<_>, Vec<_>) = ghosts.drain(..).partition(returns);
+    *ghosts = rest;
+    back.iter()
+        .map(|ghost| rewrite::claim_of(&ghost.subject, ghost.slot()))
+        .collect()
+}

@@ -1,0 +1,172 @@
+//! Defects of the current row, which must be the fold of its history.
+
+use persist_core::merge::{self, Row};
+use persist_core::{
+    Attribute, Attributes, Claim, EventOrder, EventQuery, Job, Outcome, PersistExt as _, Result, Slot,
+    Subject, Vm,
+};
+
+use super::{Broken, Defect};
+use futures_util::TryStreamExt as _;
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// A late update overwrites the state.
+    GoesBackwards,
+    /// The second ending of an attempt is shown, though the first stands.
+    SecondEndingIsShown,
+    /// A blank of a later slot hides an earlier value.
+    BlankOverwrites,
+    /// The value that came last is shown, though a higher slot has another.
+    LateValueWins,
+    /// What a late update brought is not shown.
+    LateValueIsLost,
+    /// What a fill brought is not shown.
+    FillIsNotShown,
+    /// `created_at` is the time of the update that came first.
+    CreatedIsFirstToCome,
+    /// `updated_at` is the time of the update that came last.
+    UpdatedIsLastToCome,
+    /// `updated_at` is the time of the state that is shown.
+    UpdatedIsOfTheState,
+}
+
+/// All, with the case that notices.
+pub(super) const ALL: &[(Rows, &str)] = &[
+    (Rows::GoesBackwards, ""),
+    (Rows::SecondEndingIsShown, ""),
+    (Rows::BlankOverwrites, ""),
+    (Rows::LateValueWins, ""),
+    (Rows::LateValueIsLost, ""),
+    (Rows::FillIsNotShown, ""),
+    (Rows::CreatedIsFirstToCome, ""),
+    (Rows::UpdatedIsLastToCome, ""),
+    (Rows::UpdatedIsOfTheState, ""),
+];
+
+/// The job as the broken fold shows it.
+pub(super) async fn job(broken: &Broken, job: Job) -> Result<Option<Job>> {
+    let Some(defect) = applies(broken) else {
+        return Ok(Some(job));
+    };
+    let row = refold(broken, defect, &Subject::Job(job.request_id)).await?;
+    Ok(row.and_then(|row| Job::from_row(job.request_id, &row)))
+}
+
+/// The VM as the broken fold shows it.
+pub(super) async fn vm(broken: &Broken, vm: Vm) -> Result<Option<Vm>> {
+    let Some(defect) = applies(broken) else {
+        return Ok(Some(vm));
+    };
+    let row = refold(broken, defect, &Subject::Vm(vm.key())).await?;
+    Ok(row.and_then(|row| Vm::from_row(vm.key(), &row)))
+}
+
+/// `None` where rows are passed on; the inner `None` folds as it should be.
+fn applies(broken: &Broken) -> Option<Option<Rows>> {
+    match broken.defect {
+        None => Some(None),
+        Some(Defect::Row(defect)) => Some(Some(defect)),
+        Some(_) => None,
+    }
+}
+
+async fn refold(broken: &Broken, defect: Option<Rows>, subject: &Subject) -> Result<Option<Row>> {
+    let query = EventQuery::default()
+        .request_id(subject.request_id())
+        .order(EventOrder::ByKey);
+    let events: Vec<_> = broken.inner.all_events(query).try_collect().await?;
+    let slots: Vec<_> = events
+        .iter()
+        .filter(|event| event.subject == *subject)
+        .map(|event| event.slot())
+        .collect();
+    let Some(mut row) = merge::fold(&slots) else {
+        return Ok(None);
+    };
+    if let Some(defect) = defect {
+        spoil(defect, &mut row, &slots, &broken.log_of(subject));
+    }
+    Ok(Some(row))
+}
+
+fn spoil(defect: Rows, row: &mut Row, slots: &[Slot], log: &[(Claim, Outcome)]) {
+    let took_slot = |outcome: &Outcome| matches!(outcome, Outcome::Applied { .. } | Outcome::Late { .. });
+    let claimed = || {
+        log.iter()
+            .filter(|(_, outcome)| took_slot(outcome))
+            .map(|(claim, _)| claim)
+    };
+    match defect {
+        Rows::GoesBackwards => {
+            if let Some(last) = claimed().next_back() {
+                (row.state, row.rank) = (last.state(), last.rank());
+            }
+        }
+        Rows::SecondEndingIsShown => {
+            let refused = |(claim, outcome): &&(Claim, Outcome)| {
+                matches!(outcome, Outcome::Refused { .. }) && claim.rank() == row.rank
+            };
+            if let Some((claim, _)) = log.iter().rfind(refused) {
+                row.state = claim.state();
+            }
+        }
+        Rows::BlankOverwrites => {
+            if let Some(top) = slots.iter().max_by_key(|slot| slot.rank) {
+                row.attributes = top.attributes.clone();
+            }
+        }
+        Rows::LateValueWins => {
+            for claim in log
+                .iter()
+                .filter(|(_, outcome)| tells_values(outcome))
+                .map(|(claim, _)| claim)
+            {
+                for attribute in Attribute::ALL {
+                    if let Some(value) = claim.attribute(attribute) {
+                        row.attributes.set(attribute, Some(value.to_owned()));
+                    }
+                }
+            }
+        }
+        Rows::LateValueIsLost => {
+            let late = |slot: &Slot| {
+                log.iter().any(|(claim, outcome)| {
+                    claim.rank() == slot.rank && matches!(outcome, Outcome::Late { .. })
+                })
+            };
+            refold_values(row, slots.iter().filter(|slot| !late(slot)).cloned());
+        }
+        Rows::FillIsNotShown => refold_values(row, claimed().map(Slot::claimed_by)),
+        Rows::CreatedIsFirstToCome => {
+            if let Some(first) = claimed().next() {
+                row.created_at = first.at();
+            }
+        }
+        Rows::UpdatedIsLastToCome => {
+            if let Some(last) = claimed().next_back() {
+                row.updated_at = last.at();
+            }
+        }
+        Rows::UpdatedIsOfTheState => {
+            if let Some(top) = slots.iter().max_by_key(|slot| slot.rank) {
+                row.updated_at = top.at;
+            }
+        }
+    }
+}
+
+/// Whether the update's values went into the store.
+fn tells_values(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Applied { .. } | Outcome::Late { .. } | Outcome::Filled { .. }
+    )
+}
+
+/// The attributes of these slots alone.
+fn refold_values(row: &mut Row, slots: impl Iterator<Item = Slot>) {
+    let slots: Vec<_> = slots.collect();
+    row.attributes = merge::fold(&slots).map_or_else(Attributes::default, |row| row.attributes);
+}

@@ -1,0 +1,123 @@
+//! The engine: every case as a test of its own, in parallel, on a fresh store.
+
+use std::any::Any;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::{Handle, Runtime};
+
+use crate::case::{Case, CaseResult, Ctx, Stop};
+use crate::cases::GROUPS;
+use crate::factory::Factory;
+
+/// How long a case may take, its store included. A backend that hangs is told from one that is slow by this.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// Cases at once, unless `--test-threads` says otherwise. They wait for disks more than they compute.
+const AT_ONCE: usize = 8;
+
+/// What became of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The clause holds.
+    Passed,
+    /// It is broken: which, and how.
+    Failed(String),
+    /// This kind of store can't be asked: why.
+    Skipped(String),
+}
+
+/// The table of all cases.
+pub fn cases() -> impl Iterator<Item = &'static Case> {
+    GROUPS.iter().copied().flatten()
+}
+
+/// Runs one case on a fresh store, and after it the check that every row is the fold of its history.
+pub async fn check(case: &Case, factory: &dyn Factory) -> Verdict {
+    check_within(LIMIT, case, factory).await
+}
+
+/// The same for backends that are known to hang.
+pub async fn check_within(limit: Duration, case: &Case, factory: &dyn Factory) -> Verdict {
+    if let Some(reason) = factory.skip(&case.full_name()) {
+        return Verdict::Skipped(reason.to_owned());
+    }
+    let store = match tokio::time::timeout(limit, factory.fresh()).await {
+        Ok(Ok(store)) => store,
+        Ok(Err(error)) => return Verdict::Failed(format!("the factory made no store: {error:?}")),
+        Err(_) => return hung(limit, "the factory made no store"),
+    };
+    // In a task: it may panic, or block its thread for ever.
+    let mut running = tokio::spawn(whole(*case, Arc::new(Ctx::new(store))));
+    let ended = tokio::time::timeout(limit, &mut running).await;
+    match ended {
+        Ok(Ok(Ok(()))) => Verdict::Passed,
+        Ok(Ok(Err(Stop::Failed(text)))) => Verdict::Failed(text),
+        Ok(Ok(Err(Stop::Skipped(reason)))) => Verdict::Skipped(reason),
+        Ok(Err(died)) => Verdict::Failed(format!("panicked: {}", panic_text(died.into_panic()))),
+        Err(_) => {
+            running.abort();
+            hung(limit, "the case did not end")
+        }
+    }
+}
+
+async fn whole(case: Case, ctx: Arc<Ctx>) -> CaseResult {
+    let ended = (case.run)(Arc::clone(&ctx)).await;
+    let ended = match ended {
+        Ok(()) => ctx.close_out().await,
+        stopped => stopped,
+    };
+    let closed = ctx.backend().close().await;
+    ended?;
+    closed.map_err(|error| Stop::Failed(format!("a store can be closed after its case: {error}")))
+}
+
+fn hung(limit: Duration, what: &str) -> Verdict {
+    Verdict::Failed(format!("bounded: {what} within {} s", limit.as_secs_f32()))
+}
+
+fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => (*panic.downcast::<&str>().unwrap_or_else(|_| Box::new("without a text"))).to_owned(),
+    }
+}
+
+/// Runs the suite on one kind of store, with the arguments of the command line.
+///
+/// # Panics
+/// If the system gives no thread.
+pub fn run(factory: impl Factory) -> ExitCode {
+    run_all(vec![Arc::new(factory)])
+}
+
+/// Runs the suite on many kinds of stores.
+///
+/// # Panics
+/// If the system gives no thread.
+pub fn run_all(factories: Vec<Arc<dyn Factory>>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let runtime = Runtime::new().expect("the system gives threads");
+    let mut trials = Vec::new();
+    for factory in factories {
+        trials.extend(cases().map(|case| trial(case, &factory, runtime.handle())));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // A case that hung may hold a thread for ever.
+    runtime.shutdown_background();
+    conclusion.exit_code()
+}
+
+fn trial(case: &'static Case, factory: &Arc<dyn Factory>, runtime: &Handle) -> Trial {
+    let name = format!("{}[{}]", case.full_name(), factory.name());
+    let (factory, runtime) = (Arc::clone(factory), runtime.clone());
+    Trial::ignorable_test(name, move || match runtime.block_on(check(case, &*factory)) {
+        Verdict::Passed => Ok(Completion::Completed),
+        Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+        Verdict::Failed(text) => Err(Failed::from(text)),
+    })
+}

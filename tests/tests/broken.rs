@@ -1,0 +1,79 @@
+//! The suite notices: each deliberately broken backend fails the case that is there for its clause, and the
+//! healthy one of the same build passes all.
+//!
+//! `cargo test --test broken -- --nocapture` prints by which cases each defect is noticed.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use libtest_mimic::{Arguments, Failed, Trial};
+use persist_tests::broken::{BrokenStores, Defect};
+use persist_tests::{Verdict, cases, check_within};
+use tokio::runtime::{Handle, Runtime};
+
+/// Far above what a case takes on memory; a broken backend may hang its case.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Cases at once.
+const AT_ONCE: usize = 4;
+
+/// The cases that fail on these stores, with what they say, in the order of the table.
+async fn failing(stores: BrokenStores) -> Vec<(String, String)> {
+    let verdicts = stream::iter(cases()).map(|case| {
+        let running = tokio::spawn(async move { check_within(LIMIT, case, &stores).await });
+        async move {
+            (
+                case.full_name(),
+                running.await.expect("the engine does not panic"),
+            )
+        }
+    });
+    let failed = verdicts
+        .buffered(AT_ONCE)
+        .filter_map(async |(case, verdict)| match verdict {
+            Verdict::Failed(text) => Some((case, text)),
+            Verdict::Passed | Verdict::Skipped(_) => None,
+        });
+    failed.collect().await
+}
+
+fn defect(defect: Defect, expected: &str, runtime: &Handle) -> Result<(), Failed> {
+    let failed = runtime.block_on(failing(BrokenStores(Some(defect))));
+    let noticed: Vec<_> = failed.iter().map(|(case, _)| case.as_str()).collect();
+    println!(
+        "{defect}: noticed by {} cases: {}",
+        noticed.len(),
+        noticed.join(", ")
+    );
+    if !cases().any(|case| case.full_name() == expected) {
+        return Err(format!("there is no case {expected}; noticed by {noticed:?}").into());
+    }
+    if noticed.contains(&expected) {
+        Ok(())
+    } else {
+        Err(format!("{expected} passes; noticed by {noticed:?}").into())
+    }
+}
+
+fn healthy(runtime: &Handle) -> Result<(), Failed> {
+    match runtime.block_on(failing(BrokenStores(None))).as_slice() {
+        [] => Ok(()),
+        failed => Err(format!("fails {failed:#?}").into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let runtime = Arc::new(Runtime::new().expect("the system gives threads"));
+    let handle = runtime.handle().clone();
+    let mut trials = vec![Trial::test("healthy", move || healthy(&handle))];
+    for (broken, expected) in Defect::all() {
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(broken.to_string(), move || {
+            defect(broken, expected, &handle)
+        }));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
