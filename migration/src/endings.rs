@@ -3,15 +3,23 @@
 //! No key and no predicate mentions `state`: an update of it must stay on its page (HOT), and `ending` changes
 //! only once, at the end.
 
-use persist_core::sql::{Dialect, one_of};
+use persist_core::sql::Dialect;
 use persist_core::{JobState, StateTable as _, VmState};
 
-use crate::migration::{Migration, Step};
+use crate::migration::{Migration, Step, one_of};
 
 pub(crate) fn migration(dialect: Dialect) -> Migration {
     let up = [
-        ending(dialect, "jobs", &one_of::<JobState>("state", JobState::is_ended)),
-        ending(dialect, "vms", &one_of::<VmState>("state", VmState::is_ended)),
+        ending(
+            dialect,
+            "jobs",
+            &one_of::<JobState>(dialect, "state", JobState::is_ended),
+        ),
+        ending(
+            dialect,
+            "vms",
+            &one_of::<VmState>(dialect, "state", VmState::is_ended),
+        ),
         indexes("jobs", "request_id", "repo_url"),
         indexes("vms", "request_id, domain_name", "backend"),
     ]

@@ -1,9 +1,9 @@
 //! The history, the store's own facts, and what is required of rows once they are the fold of it.
 
-use persist_core::sql::{Dialect, one_of};
+use persist_core::sql::Dialect;
 use persist_core::{JobState, VmState};
 
-use crate::migration::{Migration, Step, rebuilt};
+use crate::migration::{Migration, Step, one_of, rebuilt};
 use crate::ranks::{SQLITE_JOBS_RANKED, SQLITE_VMS_RANKED};
 
 pub(crate) fn migration(dialect: Dialect) -> Migration {
@@ -18,19 +18,19 @@ pub(crate) fn migration(dialect: Dialect) -> Migration {
     )
 }
 
-fn job_state() -> String {
-    one_of::<JobState>("state", |_| true)
+fn job_state(dialect: Dialect) -> String {
+    one_of::<JobState>(dialect, "state", |_| true)
 }
 
-fn vm_state() -> String {
-    one_of::<VmState>("state", |_| true)
+fn vm_state(dialect: Dialect) -> String {
+    one_of::<VmState>(dialect, "state", |_| true)
 }
 
-fn event_state() -> String {
+fn event_state(dialect: Dialect) -> String {
     format!(
         "CASE WHEN domain_name = '' THEN {} ELSE {} END",
-        job_state(),
-        vm_state()
+        job_state(dialect),
+        vm_state(dialect)
     )
 }
 
@@ -59,9 +59,9 @@ fn postgres_required() -> String {
          ALTER TABLE vms {required}, ADD CONSTRAINT vms_pkey PRIMARY KEY (request_id, domain_name), \
          ADD CONSTRAINT vms_state CHECK ({});\n\
          ALTER TABLE events ADD CONSTRAINT events_state CHECK ({})",
-        job_state(),
-        vm_state(),
-        event_state(),
+        job_state(Dialect::Postgres),
+        vm_state(Dialect::Postgres),
+        event_state(Dialect::Postgres),
     )
 }
 
@@ -86,7 +86,7 @@ fn sqlite_tables() -> String {
          CREATE TABLE persist_meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;\n\
          INSERT INTO persist_meta (key, value) VALUES ('instance_id', {SQLITE_UUID}), ('min_reader', '4'), \
          ('min_writer', '4'), ('next_seq', '1')",
-        event_state(),
+        event_state(Dialect::Sqlite),
     )
 }
 
@@ -100,7 +100,7 @@ fn sqlite_required() -> String {
          runs_on TEXT, state TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, \
          rank INTEGER NOT NULL, prev_rank INTEGER, repo_url_rank INTEGER, commit_sha_rank INTEGER, \
          runs_on_rank INTEGER, CONSTRAINT jobs_state CHECK ({})) STRICT, WITHOUT ROWID",
-        job_state(),
+        job_state(Dialect::Sqlite),
     );
     let vms = format!(
         "(request_id BLOB NOT NULL CHECK (length(request_id) = 16), domain_name TEXT NOT NULL, overlay_path TEXT, \
@@ -108,7 +108,7 @@ fn sqlite_required() -> String {
          updated_at INTEGER NOT NULL, rank INTEGER NOT NULL, prev_rank INTEGER, backend_rank INTEGER, \
          overlay_path_rank INTEGER, seed_path_rank INTEGER, PRIMARY KEY (request_id, domain_name), \
          CONSTRAINT vms_state CHECK ({})) STRICT, WITHOUT ROWID",
-        vm_state(),
+        vm_state(Dialect::Sqlite),
     );
     both_rebuilt(&jobs, &vms)
 }

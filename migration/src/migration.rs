@@ -1,5 +1,8 @@
 //! What a migration is.
 
+use persist_core::StateTable;
+use persist_core::sql::{Dialect, state_list};
+
 /// One step of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -62,4 +65,18 @@ pub(crate) fn rebuilt(table: &str, definition: &str, columns: &[(&str, &str)]) -
         names.join(", "),
         values.join(", "),
     )
+}
+
+/// Whether a column holds one of the states that `keep` lets through.
+pub(crate) fn one_of<S: StateTable>(dialect: Dialect, column: &str, keep: impl Fn(S) -> bool) -> String {
+    match dialect {
+        Dialect::Postgres => format!("{column} IN ({})", state_list(keep)),
+        // differs: SQLite builds a table for IN each time that it evaluates a constraint or a generated column,
+        // which was half of an update's time (25 µs against 11, 2026-11).
+        Dialect::Sqlite => {
+            let states = S::TABLE.iter().filter(|spec| keep(spec.state));
+            let any: Vec<_> = states.map(|spec| format!("{column} = '{}'", spec.name)).collect();
+            format!("({})", any.join(" OR "))
+        }
+    }
 }

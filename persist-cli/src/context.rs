@@ -13,6 +13,8 @@ pub(crate) struct Context {
     pub(crate) out: Output,
     /// Whether tables on stdout may have colours.
     pub(crate) colour: bool,
+    /// That a table has more columns than the terminal has room for is said once.
+    pub(crate) told_of_hidden: bool,
 }
 
 impl Context {
@@ -23,6 +25,7 @@ impl Context {
             format: globals.format,
             out: Output::stdout(),
             colour: wanted && std::io::stdout().is_terminal(),
+            told_of_hidden: false,
         })
     }
 }

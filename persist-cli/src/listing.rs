@@ -17,7 +17,10 @@ use crate::talk;
 /// Rows of a table that is streamed: its columns are laid out anew for each part.
 const PART: usize = 1_000;
 
-/// A row of a list.
+/// Columns that a table has in the narrowest terminal.
+const KEEP: usize = 3;
+
+/// A row of a list. Its columns are in the order of their use: the last ones are hidden where there is no room.
 pub(crate) trait Listed: Serialize {
     const HEADINGS: &'static [&'static str];
     fn cells(&self, colour: bool) -> Vec<Cell>;
@@ -28,10 +31,10 @@ impl Listed for Job {
         "JOB",
         "STATE",
         "ATTEMPT",
+        "CREATED (UTC)",
         "REPOSITORY",
         "COMMIT",
         "RUNS ON",
-        "CREATED (UTC)",
         "UPDATED (UTC)",
     ];
 
@@ -42,10 +45,10 @@ impl Listed for Job {
             Cell::new(self.request_id),
             table::state(self.state, colour),
             Cell::new(self.attempt),
+            table::moment(self.created_at),
             table::text(self.repo_url.as_deref()),
             table::text(commit),
             table::text(self.runs_on.as_deref()),
-            table::moment(self.created_at),
             table::moment(self.updated_at),
         ]
     }
@@ -57,8 +60,8 @@ impl Listed for Vm {
         "JOB",
         "STATE",
         "ATTEMPT",
-        "BACKEND",
         "CREATED (UTC)",
+        "BACKEND",
         "UPDATED (UTC)",
     ];
 
@@ -68,8 +71,8 @@ impl Listed for Vm {
             Cell::new(self.request_id),
             table::state(self.state, colour),
             Cell::new(self.attempt),
-            table::text(self.backend.as_deref()),
             table::moment(self.created_at),
+            table::text(self.backend.as_deref()),
             table::moment(self.updated_at),
         ]
     }
@@ -138,8 +141,16 @@ pub(crate) fn rows<T: Listed>(context: &mut Context, rows: &[T]) -> Result<(), F
     for row in rows {
         table.add_row(row.cells(context.colour));
     }
+    let hidden = table::hide_what_does_not_fit(&mut table, KEEP);
     for line in table::lines(&table) {
         context.out.line(&line)?;
+    }
+    if hidden > 0 && !context.told_of_hidden {
+        context.told_of_hidden = true;
+        context.out.flush()?;
+        talk::say(&format!(
+            "{hidden} columns have no room here; --format jsonl has everything"
+        ));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ pub(crate) fn human(span: TimeDelta) -> String {
     let micros = span.num_microseconds().unwrap_or(i64::MAX).max(0);
     let seconds = micros / 1_000_000;
     match seconds {
+        0 if micros == 0 => "0 s".to_owned(),
         0 if micros < 1_000 => format!("{micros} µs"),
         0 => format!("{} ms", micros / 1_000),
         1..60 => format!("{seconds}.{} s", micros % 1_000_000 / 100_000),
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn spans_are_shown_in_two_units() {
         let shown = [
-            (0, "0 µs"),
+            (0, "0 s"),
             (999, "999 µs"),
             (850_000, "850 ms"),
             (4_290_000, "4.2 s"),
@@ -73,7 +74,7 @@ mod tests {
             assert_eq!(human(TimeDelta::microseconds(micros)), text);
         }
         assert_eq!(human(TimeDelta::MAX), "106751991 d 4 h");
-        assert_eq!(human(TimeDelta::seconds(-5)), "0 µs");
+        assert_eq!(human(TimeDelta::seconds(-5)), "0 s");
     }
 
     #[test]

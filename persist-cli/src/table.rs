@@ -1,9 +1,12 @@
 //! Tables for people: as wide as the terminal, escaped, states in colour where there may be colour.
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use persist::{JobState, State, Timestamp, VmState};
 
 use crate::visible::visible;
+
+/// Blanks between columns.
+const GAP: u16 = 2;
 
 /// An empty table with these headings.
 pub(crate) fn table(headings: &[&str]) -> Table {
@@ -13,9 +16,35 @@ pub(crate) fn table(headings: &[&str]) -> Table {
         .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(headings.iter().copied());
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
     }
     table
+}
+
+/// Hides columns from the right until a row fits a line of the terminal, but keeps so many; returns how many it
+/// hid. A row that is broken into many lines is harder to read than one that tells less.
+pub(crate) fn hide_what_does_not_fit(table: &mut Table, keep: usize) -> usize {
+    let Some(width) = table.width() else { return 0 };
+    hide_beyond(table, keep, width)
+}
+
+fn hide_beyond(table: &mut Table, keep: usize, width: u16) -> usize {
+    let widths = table.column_max_content_widths();
+    let mut shown = widths.len();
+    let taken = |shown: usize| {
+        widths
+            .iter()
+            .take(shown)
+            .map(|width| u32::from(width + GAP))
+            .sum::<u32>()
+    };
+    while shown > keep && taken(shown) > u32::from(width + GAP) {
+        shown -= 1;
+    }
+    for column in table.column_iter_mut().skip(shown) {
+        column.set_constraint(ColumnConstraint::Hidden);
+    }
+    widths.len() - shown
 }
 
 /// The lines of a table, without blanks at their ends.
@@ -48,5 +77,23 @@ fn colour_of(state: State) -> Color {
             Color::Red
         }
         State::Job(_) | State::Vm(_) => Color::DarkGrey,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_that_do_not_fit_are_hidden_from_the_right() {
+        let shown = |width| {
+            let mut table = table(&["A", "B", "C"]);
+            table.add_row(["12345", "12345", "12345"]);
+            let hidden = hide_beyond(&mut table, 1, width);
+            (lines(&table)[0].clone(), hidden)
+        };
+        assert_eq!(shown(19), ("A      B      C".into(), 0));
+        assert_eq!(shown(18), ("A      B".into(), 1));
+        assert_eq!(shown(3), ("A".into(), 2), "the first one stays");
     }
 }

@@ -110,8 +110,7 @@ pub(crate) async fn list(
     let rows = session
         .select(&sql::events(Dialect::Postgres, schema, query, position))
         .await?;
-    let items = rows.into_iter().map(decode).collect::<Result<Vec<_>>>()?;
-    Ok(Page::from_overread(items, query.limit, |event| {
+    row::page(rows, query.limit, decode, |event| {
         query.cursor(event, instance_id)
-    }))
+    })
 }

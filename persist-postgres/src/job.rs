@@ -74,6 +74,5 @@ pub(crate) async fn list(session: &mut Session, schema: Option<&str>, query: &Jo
     let rows = session
         .select(&sql::jobs(Dialect::Postgres, schema, query)?)
         .await?;
-    let items = rows.into_iter().map(decode).collect::<Result<Vec<_>>>()?;
-    Ok(Page::from_overread(items, query.limit, |job| query.cursor(job)))
+    row::page(rows, query.limit, decode, |job| query.cursor(job))
 }

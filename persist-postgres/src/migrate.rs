@@ -205,7 +205,7 @@ impl Schema for Migrator {
 /// Applies the first pending migration, in the locked transaction.
 async fn up_one(session: &mut Session) -> Result<Turn> {
     let known = known();
-    let mut records = records::read_locked(session).await?;
+    let mut records = records::read(session, "").await?;
     records.check_writer(&known)?;
     let Some(migration) = records.pending(&known).next() else {
         return Ok(Turn::Nothing);
@@ -218,19 +218,15 @@ async fn up_one(session: &mut Session) -> Result<Turn> {
         }
     }
     run(session, &migration.up, records.adopted).await?;
-    records::note(
-        session,
-        migration.name,
-        records.adopted && records.applied.is_empty(),
-    )
-    .await?;
+    let first = records.applied.is_empty();
+    records::note(session, migration.name, first, first && records.adopted).await?;
     Ok(Turn::Done(migration.name))
 }
 
 /// Reverts the newest migration, until `goal` are left.
 async fn down_one(session: &mut Session, goal: usize, confirmed: bool) -> Result<Turn> {
     let known = known();
-    let records = records::read_locked(session).await?;
+    let records = records::read(session, "").await?;
     let Some(migration) = records.next_down(&known, goal) else {
         return Ok(Turn::Nothing);
     };

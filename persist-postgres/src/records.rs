@@ -49,10 +49,9 @@ pub(crate) async fn read(session: &mut Session, prefix: &str) -> Result<Records>
     Ok(records)
 }
 
-/// Makes the table of records where it is missing, and reads it: for the transaction that holds the lock.
-pub(crate) async fn read_locked(session: &mut Session) -> Result<Records> {
-    let records = read(session, "").await?;
-    if records.applied.is_empty() {
+/// Records a migration, at the time of its transaction. The first one makes the table of records.
+pub(crate) async fn note(session: &mut Session, name: &str, first: bool, adopted: bool) -> Result<()> {
+    if first {
         session
             .script(
                 "CREATE TABLE IF NOT EXISTS persist_migrations (name text COLLATE \"C\" PRIMARY KEY, \
@@ -60,11 +59,6 @@ pub(crate) async fn read_locked(session: &mut Session) -> Result<Records> {
             )
             .await?;
     }
-    Ok(records)
-}
-
-/// Records a migration, at the time of its transaction.
-pub(crate) async fn note(session: &mut Session, name: &str, adopted: bool) -> Result<()> {
     let mut arguments = PgArguments::default();
     let encoded = arguments.add(name).and_then(|()| arguments.add(adopted));
     encoded.map_err(|_| Error::new(ErrorKind::Internal, "a name could not be encoded"))?;

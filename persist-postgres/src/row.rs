@@ -1,7 +1,8 @@
 //! Errors of rows that this program can't read: they name table, column and row, never more of a value than
 //! helps to find it.
 
-use persist_core::{Error, ErrorKind, Rank, Result};
+use persist_core::{Cursor, Error, ErrorKind, Page, Rank, Result};
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 const LONGEST_SHOWN: usize = 32;
@@ -38,4 +39,23 @@ pub(crate) fn undecodable(table: &'static str) -> Error {
     let what =
         format!("table {table} has columns of other types than this program; run persist migrate status");
     Error::new(ErrorKind::SchemaMismatch, what).with("table", table)
+}
+
+/// The page of a statement that reads one row beyond `limit`. That row only tells whether more follow: it is
+/// another page's to read, and to fail on.
+pub(crate) fn page<T>(
+    rows: Vec<PgRow>,
+    limit: u32,
+    decode: impl Fn(PgRow) -> Result<T>,
+    cursor: impl FnOnce(&T) -> Cursor,
+) -> Result<Page<T>> {
+    let limit = limit as usize;
+    let more = rows.len() > limit;
+    let items = rows
+        .into_iter()
+        .take(limit)
+        .map(decode)
+        .collect::<Result<Vec<_>>>()?;
+    let next = if more { items.last().map(cursor) } else { None };
+    Ok(Page::new(items, next))
 }

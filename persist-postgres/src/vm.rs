@@ -81,6 +81,5 @@ pub(crate) async fn list(session: &mut Session, schema: Option<&str>, query: &Vm
     let rows = session
         .select(&sql::vms(Dialect::Postgres, schema, query)?)
         .await?;
-    let items = rows.into_iter().map(decode).collect::<Result<Vec<_>>>()?;
-    Ok(Page::from_overread(items, query.limit, |vm| query.cursor(vm)))
+    row::page(rows, query.limit, decode, |vm| query.cursor(vm))
 }

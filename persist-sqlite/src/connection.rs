@@ -137,13 +137,11 @@ pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connec
 /// # Errors
 /// `SchemaMismatch` for another program's.
 pub(crate) fn check_owner(connection: &Connection) -> Result<(), Failed> {
-    let owner: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if owner == APPLICATION_ID {
-        return Ok(());
-    }
+    // In this order: whoever makes our first table signs the file in the same transaction, perhaps just now.
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
     let in_use: bool = connection.query_row(sql, [], |row| row.get(0))?;
-    if owner == 0 && !in_use {
+    let owner: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if owner == APPLICATION_ID || (owner == 0 && !in_use) {
         return Ok(());
     }
     let what = "the file is another program's database; nothing was changed; name another file";

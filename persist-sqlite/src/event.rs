@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::bind::Select;
 use crate::error::Failed;
 use crate::records;
-use crate::row::Columns;
+use crate::row::{self, Columns};
 
 /// Where the attributes begin in [`EVENT_COLUMNS`], which has them in the order of [`Attribute::ALL`].
 const FIRST_ATTRIBUTE: usize = 9;
@@ -43,11 +43,7 @@ pub(crate) fn list(connection: &Connection, query: &EventQuery) -> Result<Page<E
     };
     let position = query.check(instance_id)?;
     let mut select = Select::new(connection, &sql::events(Dialect::Sqlite, None, query, &position))?;
-    let (mut rows, mut items) = (select.rows()?, Vec::new());
-    while let Some(row) = rows.next()? {
-        items.push(decode(row)?);
-    }
-    Ok(Page::from_overread(items, query.limit, |event| {
+    row::page(&mut select, query.limit, decode, |event| {
         query.cursor(event, instance_id)
-    }))
+    })
 }

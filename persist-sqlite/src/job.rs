@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::bind::Select;
 use crate::error::Failed;
-use crate::row::Columns;
+use crate::row::{self, Columns};
 
 /// Takes the columns in the order of [`JOB_COLUMNS`].
 fn decode(row: &Row<'_>) -> Result<Job> {
@@ -28,9 +28,5 @@ pub(crate) fn get(connection: &Connection, id: Uuid) -> Result<Option<Job>, Fail
 
 pub(crate) fn list(connection: &Connection, query: &JobQuery) -> Result<Page<Job>, Failed> {
     let mut select = Select::new(connection, &sql::jobs(Dialect::Sqlite, None, query)?)?;
-    let (mut rows, mut items) = (select.rows()?, Vec::new());
-    while let Some(row) = rows.next()? {
-        items.push(decode(row)?);
-    }
-    Ok(Page::from_overread(items, query.limit, |job| query.cursor(job)))
+    row::page(&mut select, query.limit, decode, |job| query.cursor(job))
 }

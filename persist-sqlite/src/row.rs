@@ -1,9 +1,13 @@
 //! Rows as the driver hands them over. Errors name table, column and row, never more of a value than helps to
 //! find it.
 
-use persist_core::{Error, ErrorKind, Rank, Result, Timestamp, time};
+use persist_core::{Cursor, Error, ErrorKind, Page, Rank, Result, Timestamp, time};
+use rusqlite::Row;
 use rusqlite::types::FromSql;
 use uuid::Uuid;
+
+use crate::bind::Select;
+use crate::error::Failed;
 
 const LONGEST_SHOWN: usize = 32;
 
@@ -11,7 +15,7 @@ const LONGEST_SHOWN: usize = 32;
 pub(crate) struct Columns<'r> {
     table: &'static str,
     names: &'static [&'static str],
-    row: &'r rusqlite::Row<'r>,
+    row: &'r Row<'r>,
     id: Uuid,
 }
 
@@ -20,7 +24,7 @@ impl<'r> Columns<'r> {
     pub(crate) fn new(
         table: &'static str,
         names: &'static [&'static str],
-        row: &'r rusqlite::Row<'r>,
+        row: &'r Row<'r>,
         id: usize,
     ) -> Result<Self> {
         let bytes = row.get_ref(id).ok().and_then(|value| value.as_blob().ok());
@@ -76,6 +80,25 @@ impl<'r> Columns<'r> {
             .with("table", table)
             .with("request_id", id)
     }
+}
+
+/// The page of a statement that reads one row beyond `limit`. That row only tells whether more follow: it is
+/// another page's to read, and to fail on.
+pub(crate) fn page<T>(
+    select: &mut Select<'_>,
+    limit: u32,
+    decode: impl Fn(&Row<'_>) -> Result<T>,
+    cursor: impl FnOnce(&T) -> Cursor,
+) -> Result<Page<T>, Failed> {
+    let (mut rows, mut items) = (select.rows()?, Vec::new());
+    while let Some(row) = rows.next()? {
+        if items.len() >= limit as usize {
+            let next = items.last().map(cursor);
+            return Ok(Page::new(items, next));
+        }
+        items.push(decode(row)?);
+    }
+    Ok(Page::new(items, None))
 }
 
 /// A word that this program's state table does not have: written by a newer one, or by hand.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row};
 
 use crate::bind::Select;
 use crate::error::Failed;
-use crate::row::Columns;
+use crate::row::{self, Columns};
 
 /// Takes the columns in the order of [`VM_COLUMNS`].
 fn decode(row: &Row<'_>) -> Result<Vm> {
@@ -28,9 +28,5 @@ pub(crate) fn get(connection: &Connection, key: &VmKey) -> Result<Option<Vm>, Fa
 
 pub(crate) fn list(connection: &Connection, query: &VmQuery) -> Result<Page<Vm>, Failed> {
     let mut select = Select::new(connection, &sql::vms(Dialect::Sqlite, None, query)?)?;
-    let (mut rows, mut items) = (select.rows()?, Vec::new());
-    while let Some(row) = rows.next()? {
-        items.push(decode(row)?);
-    }
-    Ok(Page::from_overread(items, query.limit, |vm| query.cursor(vm)))
+    row::page(&mut select, query.limit, decode, |vm| query.cursor(vm))
 }

@@ -97,13 +97,14 @@ impl Worker {
     /// # Errors
     /// As opening does.
     pub(crate) async fn start(source: Source, deadline: Duration) -> Result<Self> {
+        let times = Times::within(deadline);
         let (queue, jobs) = channel();
         let (opened, answer) = oneshot::channel();
         let started = thread::Builder::new()
             .name("persist-sqlite".into())
             .spawn(move || {
                 let mut writer = Writer::new(source);
-                let result = writer.open(end_of(deadline));
+                let result = writer.open(times.lock);
                 let is_open = result.is_ok();
                 if opened.send(result).is_ok() && is_open {
                     run(writer, &jobs);
@@ -111,7 +112,15 @@ impl Worker {
             });
         started
             .map_err(|error| Error::new(ErrorKind::Busy, "no thread could be started").caused_by(error))?;
-        answer.await.unwrap_or_else(|_| Err(lost()))?;
+        match timeout_at(times.end.into(), answer).await {
+            Ok(opened) => opened.unwrap_or_else(|_| Err(lost()))?,
+            Err(_) => {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    "the file could not be opened in time",
+                ));
+            }
+        }
         Ok(Self {
             queue,
             room: Arc::new(Semaphore::new(QUEUE)),

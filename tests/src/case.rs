@@ -93,7 +93,10 @@ pub struct Ctx {
 impl Ctx {
     /// For the runner.
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, fold_is_checked: AtomicBool::new(true) }
+        Self {
+            store,
+            fold_is_checked: AtomicBool::new(true),
+        }
     }
 
     /// The store's first handle.
@@ -114,7 +117,9 @@ impl Ctx {
         if self.store.is_lasting() {
             Ok(())
         } else {
-            Err(Stop::Skipped("this kind of store goes with its last handle".into()))
+            Err(Stop::Skipped(
+                "this kind of store goes with its last handle".into(),
+            ))
         }
     }
 
@@ -124,10 +129,17 @@ impl Ctx {
     }
 
     /// Applies a batch.
-    pub async fn apply<U: Into<Update>>(&self, updates: impl IntoIterator<Item = U>) -> CaseResult<Vec<Outcome>> {
+    pub async fn apply<U: Into<Update>>(
+        &self,
+        updates: impl IntoIterator<Item = U>,
+    ) -> CaseResult<Vec<Outcome>> {
         let claims = claims(updates)?;
         let outcomes = self.backend().apply(&claims).await?;
-        ensure_eq!(outcomes.len(), claims.len(), "position-true: one outcome for each update");
+        ensure_eq!(
+            outcomes.len(),
+            claims.len(),
+            "position-true: one outcome for each update"
+        );
         Ok(outcomes)
     }
 
@@ -137,7 +149,10 @@ impl Ctx {
     }
 
     /// Applies updates one by one.
-    pub async fn each<U: Into<Update>>(&self, updates: impl IntoIterator<Item = U>) -> CaseResult<Vec<Outcome>> {
+    pub async fn each<U: Into<Update>>(
+        &self,
+        updates: impl IntoIterator<Item = U>,
+    ) -> CaseResult<Vec<Outcome>> {
         let mut outcomes = Vec::new();
         for update in updates {
             outcomes.push(self.one(update).await?);
@@ -195,8 +210,16 @@ pub(crate) async fn export(backend: &Arc<dyn PersistBackend>) -> CaseResult<Vec<
 /// `current == fold(history)`, for every subject of a store.
 pub(crate) async fn fold_holds(backend: &Arc<dyn PersistBackend>) -> CaseResult {
     let history = walk::events(backend, EventQuery::default().limit(1_000)).await?;
-    let jobs = walk::jobs(backend, JobQuery::default().order(persist_core::Order::ById).limit(1_000)).await?;
-    let vms = walk::vms(backend, VmQuery::default().order(persist_core::Order::ById).limit(1_000)).await?;
+    let jobs = walk::jobs(
+        backend,
+        JobQuery::default().order(persist_core::Order::ById).limit(1_000),
+    )
+    .await?;
+    let vms = walk::vms(
+        backend,
+        VmQuery::default().order(persist_core::Order::ById).limit(1_000),
+    )
+    .await?;
     rows_are_fold(&history, jobs, vms)
 }
 

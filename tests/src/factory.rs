@@ -43,7 +43,12 @@ pub struct Store {
 impl Store {
     /// A store with one handle, whose content is gone when the handle is.
     pub fn new(backend: Arc<dyn PersistBackend>) -> Self {
-        Self { backend, another: None, survives_close: false, kept: None }
+        Self {
+            backend,
+            another: None,
+            survives_close: false,
+            kept: None,
+        }
     }
 
     /// How to open one more handle onto the same store. Without it the cases about two handles are skipped.

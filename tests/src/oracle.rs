@@ -15,7 +15,10 @@ pub(crate) fn memory() -> Arc<dyn PersistBackend> {
 }
 
 /// What the updates get when they are applied one by one.
-pub(crate) async fn one_by_one(backend: &Arc<dyn PersistBackend>, updates: &[Update]) -> CaseResult<Vec<Outcome>> {
+pub(crate) async fn one_by_one(
+    backend: &Arc<dyn PersistBackend>,
+    updates: &[Update],
+) -> CaseResult<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for claim in claims(updates.iter().cloned())? {
         outcomes.extend(backend.apply(&[claim]).await?);
@@ -31,7 +34,10 @@ pub(crate) async fn same_content(
 ) -> CaseResult {
     ensure_eq!(export(found).await?, export(expected).await?, "{clause}: history");
     let jobs = || JobQuery::default().order(Order::ById).limit(1_000);
-    let (found_jobs, expected_jobs) = (walk::jobs(found, jobs()).await?, walk::jobs(expected, jobs()).await?);
+    let (found_jobs, expected_jobs) = (
+        walk::jobs(found, jobs()).await?,
+        walk::jobs(expected, jobs()).await?,
+    );
     ensure_eq!(found_jobs, expected_jobs, "{clause}: jobs");
     let vms = || VmQuery::default().order(Order::ById).limit(1_000);
     let (found_vms, expected_vms) = (walk::vms(found, vms()).await?, walk::vms(expected, vms()).await?);

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use persist_core::{
-    Attempt, Claim, Current, FixedClock, JobState, JobUpdate, Outcome, Result, State, Timestamp, Update, VmState,
-    VmUpdate,
+    Attempt, Claim, Current, FixedClock, JobState, JobUpdate, Outcome, Result, State, Timestamp, Update,
+    VmState, VmUpdate,
 };
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -43,12 +43,18 @@ pub fn vm(n: u64, name: &str, state: VmState) -> VmUpdate {
 /// # Errors
 /// As `check`.
 pub fn claims<U: Into<Update>>(updates: impl IntoIterator<Item = U>) -> Result<Vec<Claim>> {
-    updates.into_iter().map(|update| update.into().check(&FixedClock(at(0)))).collect()
+    updates
+        .into_iter()
+        .map(|update| update.into().check(&FixedClock(at(0))))
+        .collect()
 }
 
 /// A row's state and attempt.
 pub fn current(state: impl Into<State>, attempt: u32) -> Current {
-    Current { state: state.into(), attempt: Attempt::new(attempt).expect("attempts of cases are in range") }
+    Current {
+        state: state.into(),
+        attempt: Attempt::new(attempt).expect("attempts of cases are in range"),
+    }
 }
 
 /// `Applied` that made the row.
@@ -58,22 +64,31 @@ pub const MOVED: Outcome = Outcome::Applied { created: false };
 
 /// `Late` below this row.
 pub fn late(state: impl Into<State>, attempt: u32) -> Outcome {
-    Outcome::Late { current: current(state, attempt) }
+    Outcome::Late {
+        current: current(state, attempt),
+    }
 }
 
 /// `Filled`, with this row.
 pub fn filled(state: impl Into<State>, attempt: u32) -> Outcome {
-    Outcome::Filled { current: current(state, attempt) }
+    Outcome::Filled {
+        current: current(state, attempt),
+    }
 }
 
 /// `Unchanged`, with this row.
 pub fn unchanged(state: impl Into<State>, attempt: u32) -> Outcome {
-    Outcome::Unchanged { current: current(state, attempt) }
+    Outcome::Unchanged {
+        current: current(state, attempt),
+    }
 }
 
 /// `Refused` by what stands, with this row.
 pub fn refused(standing: impl Into<State>, state: impl Into<State>, attempt: u32) -> Outcome {
-    Outcome::Refused { standing: standing.into(), current: current(state, attempt) }
+    Outcome::Refused {
+        standing: standing.into(),
+        current: current(state, attempt),
+    }
 }
 
 /// So many jobs of a made-up day, with VMs, retries, cancellations, lost hosts, blanks and odd characters; in
@@ -81,7 +96,11 @@ pub fn refused(standing: impl Into<State>, state: impl Into<State>, attempt: u32
 pub fn day(seed: u64, jobs: u64) -> Vec<Update> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut updates: Vec<(i64, Update)> = Vec::new();
-    let repos = ["https://example.org/acme/app.git", "git@example.org:acme/lib.git", "https://example.org/é/ü.git"];
+    let repos = [
+        "https://example.org/acme/app.git",
+        "git@example.org:acme/lib.git",
+        "https://example.org/é/ü.git",
+    ];
     for n in 0..jobs {
         let mut clock = random.random_range(0..80_000_000_000_i64);
         let mut step = |random: &mut StdRng| {
@@ -97,7 +116,9 @@ pub fn day(seed: u64, jobs: u64) -> Vec<Update> {
         updates.push((when, queued.into()));
         if random.random_bool(0.1) {
             let (when, time) = step(&mut random);
-            let cancelled = JobUpdate::new(id(n), JobState::Cancelled).at(time).reason("superseded; \"newer\" push\n");
+            let cancelled = JobUpdate::new(id(n), JobState::Cancelled)
+                .at(time)
+                .reason("superseded; \"newer\" push\n");
             updates.push((when, cancelled.into()));
             continue;
         }
@@ -106,19 +127,34 @@ pub fn day(seed: u64, jobs: u64) -> Vec<Update> {
             let name = format!("vm-{n}-{attempt}");
             let vm = |state| VmUpdate::new(id(n), name.clone(), state).actor("scheduler");
             let (when, time) = step(&mut random);
-            let prepared = vm(VmState::Prepared).at(time).backend("libvirt").overlay_path(format!("/var/vm/{name}"));
+            let prepared = vm(VmState::Prepared)
+                .at(time)
+                .backend("libvirt")
+                .overlay_path(format!("/var/vm/{name}"));
             updates.push((when, prepared.into()));
             let (when, time) = step(&mut random);
             updates.push((when, vm(VmState::Running).at(time).into()));
-            let running = JobUpdate::new(id(n), JobState::Running).attempt(attempt).at(time).runs_on("ubuntu-24.04");
+            let running = JobUpdate::new(id(n), JobState::Running)
+                .attempt(attempt)
+                .at(time)
+                .runs_on("ubuntu-24.04");
             updates.push((when, running.into()));
             let (when, time) = step(&mut random);
             let last = attempt == attempts;
-            let ending = *if last { [JobState::Succeeded, JobState::Failed] } else { [JobState::Lost, JobState::TimedOut] }
+            let ending = *if last {
+                [JobState::Succeeded, JobState::Failed]
+            } else {
+                [JobState::Lost, JobState::TimedOut]
+            }
+            .choose(&mut random)
+            .expect("not empty");
+            updates.push((
+                when,
+                JobUpdate::new(id(n), ending).attempt(attempt).at(time).into(),
+            ));
+            let stopped = *[VmState::Stopped, VmState::Failed]
                 .choose(&mut random)
                 .expect("not empty");
-            updates.push((when, JobUpdate::new(id(n), ending).attempt(attempt).at(time).into()));
-            let stopped = *[VmState::Stopped, VmState::Failed].choose(&mut random).expect("not empty");
             updates.push((when, vm(stopped).at(time).reason("ended 🦀").into()));
             let (when, time) = step(&mut random);
             updates.push((when, vm(VmState::Destroyed).at(time).into()));

@@ -49,7 +49,8 @@ impl Stores {
     /// A kind bare and behind the facade, for `run_all`.
     pub fn all(kind: Kind) -> Vec<Arc<dyn Factory>> {
         let ways = [Through::Driver, Through::Retry, Through::BestEffort];
-        ways.map(|through| Arc::new(Self(kind, through)) as Arc<dyn Factory>).into()
+        ways.map(|through| Arc::new(Self(kind, through)) as Arc<dyn Factory>)
+            .into()
     }
 }
 
@@ -116,7 +117,9 @@ async fn connect(url: &str, through: Through) -> Result<Arc<dyn PersistBackend>>
     let on_unavailable = match through {
         Through::Driver => {
             let url: DbUrl = url.parse()?;
-            let options = OpenOptions::default().deadlines(deadlines).connections(CONNECTIONS);
+            let options = OpenOptions::default()
+                .deadlines(deadlines)
+                .connections(CONNECTIONS);
             let backend = persist::open(&url, &options).await?;
             if let Some(schema) = backend.schema() {
                 schema.up().await?;
@@ -126,6 +129,8 @@ async fn connect(url: &str, through: Through) -> Result<Arc<dyn PersistBackend>>
         Through::Retry => OnUnavailable::Retry { within: PATIENCE },
         Through::BestEffort => OnUnavailable::BestEffort,
     };
-    let builder = Persist::builder(Some(url.to_owned())).deadlines(deadlines).connections(CONNECTIONS);
+    let builder = Persist::builder(Some(url.to_owned()))
+        .deadlines(deadlines)
+        .connections(CONNECTIONS);
     Ok(builder.on_unavailable(on_unavailable).connect().await?.backend())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 use crate::case::{Case, CaseResult, Ctx, Stop};
 use crate::cases::GROUPS;
@@ -82,7 +82,10 @@ fn hung(limit: Duration, what: &str) -> Verdict {
 fn panic_text(panic: Box<dyn Any + Send>) -> String {
     match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(panic) => (*panic.downcast::<&str>().unwrap_or_else(|_| Box::new("without a text"))).to_owned(),
+        Err(panic) => (*panic
+            .downcast::<&str>()
+            .unwrap_or_else(|_| Box::new("without a text")))
+        .to_owned(),
     }
 }
 
@@ -101,7 +104,13 @@ pub fn run(factory: impl Factory) -> ExitCode {
 pub fn run_all(factories: Vec<Arc<dyn Factory>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    let runtime = Runtime::new().expect("the system gives threads");
+    // More threads than cases: one that blocks its own must not stop the clock of the others.
+    let threads = arguments.test_threads.map_or(AT_ONCE, |threads| threads + 2);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("the system gives threads");
     let mut trials = Vec::new();
     for factory in factories {
         trials.extend(cases().map(|case| trial(case, &factory, runtime.handle())));
@@ -120,4 +129,106 @@ fn trial(case: &'static Case, factory: &Arc<dyn Factory>, runtime: &Handle) -> T
         Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
         Verdict::Failed(text) => Err(Failed::from(text)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use persist_core::Result;
+    use persist_memory::MemoryBackend;
+
+    use super::*;
+    use crate::factory::Store;
+
+    struct Memory;
+
+    #[async_trait::async_trait]
+    impl Factory for Memory {
+        fn name(&self) -> String {
+            "memory".into()
+        }
+        async fn fresh(&self) -> Result<Store> {
+            Ok(Store::new(Arc::new(MemoryBackend::new())))
+        }
+        fn skip(&self, case: &str) -> Option<&'static str> {
+            (case == "engine::left_out").then_some("it is left out")
+        }
+    }
+
+    fn case(
+        name: &'static str,
+        run: fn(Arc<Ctx>) -> futures_util::future::BoxFuture<'static, CaseResult>,
+    ) -> Case {
+        let group = "engine";
+        Case { name, group, run }
+    }
+
+    async fn verdict(case: Case) -> Verdict {
+        check(&case, &Memory).await
+    }
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let names: Vec<_> = cases().map(Case::full_name).collect();
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_end_of_a_case_is_told_apart() {
+        assert_eq!(
+            verdict(case("passes", |_| Box::pin(async { Ok(()) }))).await,
+            Verdict::Passed
+        );
+        let failing = case("fails", |_| Box::pin(async { Err("a clause".into()) }));
+        assert_eq!(
+            verdict(failing).await,
+            Verdict::Failed("unexpected error: a clause".into())
+        );
+        let panicking = case("panics", |_| Box::pin(async { panic!("out of {}", "range") }));
+        assert_eq!(
+            verdict(panicking).await,
+            Verdict::Failed("panicked: out of range".into())
+        );
+        let skipping = case("skips", |_| {
+            Box::pin(async { Err(Stop::Skipped("no second handle".into())) })
+        });
+        assert_eq!(
+            verdict(skipping).await,
+            Verdict::Skipped("no second handle".into())
+        );
+        let left_out = case("left_out", |_| Box::pin(async { Err("it is not run".into()) }));
+        assert_eq!(verdict(left_out).await, Verdict::Skipped("it is left out".into()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_case_that_hangs_has_failed() {
+        let limit = Duration::from_millis(200);
+        let waiting = case("waits", |_| Box::pin(std::future::pending()));
+        let hung = "bounded: the case did not end within 0.2 s";
+        assert_eq!(
+            check_within(limit, &waiting, &Memory).await,
+            Verdict::Failed(hung.into())
+        );
+
+        // One that blocks its thread, until the test is over.
+        static END: Mutex<Option<Receiver<()>>> = Mutex::new(None);
+        let (end, ended) = channel();
+        *END.lock().unwrap() = Some(ended);
+        let blocking = case("blocks", |_| {
+            Box::pin(async {
+                let ended = END.lock().unwrap().take().unwrap();
+                ended.recv().unwrap();
+                Ok(())
+            })
+        });
+        assert_eq!(
+            check_within(limit, &blocking, &Memory).await,
+            Verdict::Failed(hung.into())
+        );
+        end.send(()).unwrap();
+    }
 }

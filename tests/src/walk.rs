@@ -18,17 +18,27 @@ struct Walk<T> {
 
 impl<T> Walk<T> {
     fn new() -> Self {
-        Self { rows: Vec::new(), pages: 0, last: None }
+        Self {
+            rows: Vec::new(),
+            pages: 0,
+            last: None,
+        }
     }
 
     fn add(&mut self, page: Page<T>, limit: u32) -> CaseResult<Option<Cursor>> {
-        ensure!(page.items.len() <= limit as usize, "a page has at most its limit of rows");
+        ensure!(
+            page.items.len() <= limit as usize,
+            "a page has at most its limit of rows"
+        );
         ensure!(
             page.next.is_none() || page.items.len() == limit as usize,
             "a page that is followed by another is full: {} of {limit} rows",
             page.items.len()
         );
-        ensure!(page.next.is_none() || page.next != self.last, "the cursor of each page is a new one");
+        ensure!(
+            page.next.is_none() || page.next != self.last,
+            "the cursor of each page is a new one"
+        );
         self.pages += 1;
         ensure!(self.pages < MOST_PAGES, "a walk along the pages comes to an end");
         self.rows.extend(page.items);

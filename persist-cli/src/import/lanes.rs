@@ -86,7 +86,7 @@ pub(crate) fn start(
     mut stop: Stop,
 ) -> mpsc::Receiver<Block> {
     let (count, block_lines) = match backend.name() {
-        "postgres" => (SERVER_LANES, SERVER_LANES * SHARE),
+        "postgres" | "sqlite" => (SERVER_LANES, SERVER_LANES * SHARE),
         // One writer of one file, or one lock: more lanes would only wait for each other.
         _ => (1, CHUNK),
     };

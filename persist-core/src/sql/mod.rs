@@ -14,7 +14,7 @@ pub use event::events;
 pub use job::{job, jobs};
 pub use merge::{row_conflict, slot_conflict};
 pub use select::Statement;
-pub use table::{EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, one_of, state_list};
+pub use table::{EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, state_list};
 pub use vm::{vm, vms};
 
 use sea_query::Value;

@@ -67,8 +67,3 @@ pub fn state_list<S: StateTable>(keep: impl Fn(S) -> bool) -> String {
     let words = S::TABLE.iter().filter(|spec| keep(spec.state));
     words.map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
 }
-
-/// `column IN (…)` over the states that `keep` lets through.
-pub fn one_of<S: StateTable>(column: &str, keep: impl Fn(S) -> bool) -> String {
-    format!("{column} IN ({})", state_list(keep))
-}

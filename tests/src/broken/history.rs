@@ -50,23 +50,71 @@ pub enum Histories {
 
 /// All, with the case that notices.
 pub(super) const ALL: &[(Histories, &str)] = &[
-    (Histories::OrderedByTime, ""),
-    (Histories::RanksAreText, ""),
-    (Histories::JobComesLast, ""),
-    (Histories::SequenceIsIgnored, ""),
-    (Histories::FillKeepsNumber, ""),
-    (Histories::NumbersAreReused, ""),
-    (Histories::BorderIsSkipped, ""),
-    (Histories::BorderIsDoubled, ""),
-    (Histories::LimitIsIgnored, ""),
-    (Histories::LastPageHasNext, ""),
-    (Histories::ForeignCursorIsStart, ""),
-    (Histories::OtherStoresCursorIsTaken, ""),
-    (Histories::VmsAreLeftOut, ""),
-    (Histories::FilterIsIgnored, ""),
-    (Histories::RecordedIsReported, ""),
-    (Histories::ReasonIsLost, ""),
-    (Histories::OnlyTheLastIsKept, ""),
+    (
+        Histories::OrderedByTime,
+        "history::events_are_ordered_by_job_then_name_then_rank",
+    ),
+    (Histories::RanksAreText, "history::ranks_are_ordered_as_numbers"),
+    (
+        Histories::JobComesLast,
+        "history::events_are_ordered_by_job_then_name_then_rank",
+    ),
+    (
+        Histories::SequenceIsIgnored,
+        "history::numbers_ascend_as_slots_are_claimed",
+    ),
+    (
+        Histories::FillKeepsNumber,
+        "history::a_fill_moves_its_slot_to_the_end",
+    ),
+    (
+        Histories::NumbersAreReused,
+        "history::a_number_is_not_given_again_after_prune",
+    ),
+    (
+        Histories::BorderIsSkipped,
+        "pages::every_size_of_page_walks_along_the_same_rows",
+    ),
+    (
+        Histories::BorderIsDoubled,
+        "pages::every_size_of_page_walks_along_the_same_rows",
+    ),
+    (
+        Histories::LimitIsIgnored,
+        "pages::a_thousand_rows_are_the_largest_page",
+    ),
+    (
+        Histories::LastPageHasNext,
+        "pages::as_many_rows_as_the_limit_are_the_last_page",
+    ),
+    (
+        Histories::ForeignCursorIsStart,
+        "cursors::a_cursor_of_another_listing_is_refused",
+    ),
+    (
+        Histories::OtherStoresCursorIsTaken,
+        "cursors::a_cursor_by_sequence_is_bound_to_its_store",
+    ),
+    (
+        Histories::VmsAreLeftOut,
+        "history::events_of_one_job_are_those_of_its_vms_too",
+    ),
+    (
+        Histories::FilterIsIgnored,
+        "history::events_of_one_job_are_those_of_its_vms_too",
+    ),
+    (
+        Histories::RecordedIsReported,
+        "times::recorded_at_is_the_stores_clock_and_stays",
+    ),
+    (
+        Histories::ReasonIsLost,
+        "history::a_slot_is_an_event_with_all_that_it_holds",
+    ),
+    (
+        Histories::OnlyTheLastIsKept,
+        "outcomes::an_update_of_a_lower_phase_is_late_and_the_state_stays",
+    ),
 ];
 
 /// Applies, and remembers the numbers that slots had before they were filled.
@@ -119,9 +167,9 @@ pub(super) async fn page(broken: &Broken, query: &EventQuery) -> Result<Page<Eve
         },
     };
     let place = |event: &Event| place(defect, query.order, event);
-    let mut events = all(broken, defect).await?;
+    let mut events = all(broken, defect, query).await?;
     events.retain(|event| passes(defect, query, event));
-    events.sort_by_key(place);
+    events.sort_by_cached_key(place);
     // The event that a cursor stands after may be gone: its place is found from its key alone.
     let after = match &position {
         EventPosition::Key(None) | EventPosition::Seq(None) => None,
@@ -160,12 +208,15 @@ pub(super) async fn page(broken: &Broken, query: &EventQuery) -> Result<Page<Eve
 }
 
 /// All events as they are shown.
-async fn all(broken: &Broken, defect: Option<Histories>) -> Result<Vec<Event>> {
-    let mut events: Vec<Event> = broken
-        .inner
-        .all_events(EventQuery::default())
-        .try_collect()
-        .await?;
+async fn all(broken: &Broken, defect: Option<Histories>, query: &EventQuery) -> Result<Vec<Event>> {
+    let mut wanted = EventQuery::default();
+    if !matches!(
+        defect,
+        Some(Histories::NumbersAreReused | Histories::FilterIsIgnored)
+    ) {
+        wanted.request_id = query.request_id;
+    }
+    let mut events: Vec<Event> = broken.inner.all_events(wanted).try_collect().await?;
     let ghosts = match broken.defect {
         Some(Defect::Prune(Prunes::HistoryStays)) => broken.shared.ghosts.lock().clone(),
         _ => Vec::new(),

@@ -24,8 +24,9 @@ pub struct Broken {
     pub(super) shared: Arc<Shared>,
     /// How often this handle was closed.
     pub(super) closes: AtomicU32,
-    /// Claims that this handle holds back, and whether a call is under way.
-    pub(super) held: Mutex<Vec<Claim>>,
+    /// The jobs of the last batch, as they were before it.
+    pub(super) before: Mutex<HashMap<Uuid, Option<Job>>>,
+    /// Whether a call was dropped.
     pub(super) busy: AtomicBool,
 }
 
@@ -51,7 +52,7 @@ impl Broken {
             defect,
             shared,
             closes: AtomicU32::new(0),
-            held: Mutex::default(),
+            before: Mutex::default(),
             busy: AtomicBool::new(false),
         }
     }
@@ -85,9 +86,7 @@ impl PersistBackend for Broken {
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         life::begin(self, "apply").await?;
-        if self.defect == Some(Defect::Life(Lives::ReadsLag)) {
-            return life::apply_held_back(self, claims).await;
-        }
+        life::remember(self, claims).await?;
         let outcomes = match self.defect {
             Some(Defect::Write(defect)) => write::apply(self, defect, claims).await?,
             Some(Defect::Prune(Prunes::PrunedComesBack)) => {
@@ -113,6 +112,9 @@ impl PersistBackend for Broken {
         if life::is_emptied(self) {
             return Ok(None);
         }
+        if let Some(before) = life::remembered(self, id) {
+            return Ok(before);
+        }
         match self.inner.job(id).await? {
             Some(job) => row::job(self, job).await,
             None => life::missing(self),
@@ -136,7 +138,8 @@ impl PersistBackend for Broken {
             return Ok(Page::new(Vec::new(), None));
         }
         match self.defect {
-            None | Some(Defect::Row(_) | Defect::List(_)) => list::jobs(self, query).await,
+            None | Some(Defect::List(_)) => list::jobs(self, query).await,
+            Some(Defect::Row(_)) => row::jobs(self, query).await,
             Some(_) => self.inner.jobs(query).await,
         }
     }
@@ -147,7 +150,8 @@ impl PersistBackend for Broken {
             return Ok(Page::new(Vec::new(), None));
         }
         match self.defect {
-            None | Some(Defect::Row(_) | Defect::List(_)) => list::vms(self, query).await,
+            None | Some(Defect::List(_)) => list::vms(self, query).await,
+            Some(Defect::Row(_)) => row::vms(self, query).await,
             Some(_) => self.inner.vms(query).await,
         }
     }
@@ -158,7 +162,9 @@ impl PersistBackend for Broken {
             return Ok(Page::new(Vec::new(), None));
         }
         match self.defect {
-            None | Some(Defect::History(_) | Defect::Prune(_)) => history::page(self, query).await,
+            None | Some(Defect::History(_) | Defect::Prune(Prunes::HistoryStays)) => {
+                history::page(self, query).await
+            }
             Some(_) => self.inner.events(query).await,
         }
     }

@@ -73,34 +73,85 @@ pub enum Lists {
 
 /// All, with the case that notices.
 pub(super) const ALL: &[(Lists, &str)] = &[
-    (Lists::BorderIsSkipped, ""),
-    (Lists::BorderIsDoubled, ""),
-    (Lists::PagesAreOffsets, ""),
-    (Lists::LimitIsIgnored, ""),
-    (Lists::LimitOfZeroIsTaken, ""),
-    (Lists::HugeLimitIsTaken, ""),
-    (Lists::LastPageHasNext, ""),
-    (Lists::NextIsMissing, ""),
-    (Lists::DamagedCursorIsStart, ""),
-    (Lists::ForeignCursorIsStart, ""),
-    (Lists::OtherOrdersCursorIsTaken, ""),
-    (Lists::OrderIsIgnored, ""),
-    (Lists::OrderedByUpdate, ""),
-    (Lists::TiesAscend, ""),
-    (Lists::NamesFoldCase, ""),
-    (Lists::TextsFoldCase, ""),
-    (Lists::TextsArePatterns, ""),
-    (Lists::CommitIsWhole, ""),
-    (Lists::CommitIsAnyPart, ""),
-    (Lists::FiltersAreRaw, ""),
-    (Lists::FilterIsIgnored, ""),
-    (Lists::BlankPassesFilter, ""),
-    (Lists::OneStateCounts, ""),
-    (Lists::EndedIncludesLive, ""),
-    (Lists::UntilIsInclusive, ""),
-    (Lists::FromIsExclusive, ""),
-    (Lists::RangeIsOfUpdate, ""),
-    (Lists::LastIdIsExclusive, ""),
+    (Lists::BorderIsSkipped, "pages::one_row_more_makes_another_page"),
+    (Lists::BorderIsDoubled, "pages::one_row_more_makes_another_page"),
+    (
+        Lists::PagesAreOffsets,
+        "pages::x4_jobs_are_seen_once_while_others_come",
+    ),
+    (Lists::LimitIsIgnored, "pages::a_page_of_one_row_is_a_page"),
+    (
+        Lists::LimitOfZeroIsTaken,
+        "pages::a_limit_outside_of_its_range_is_refused",
+    ),
+    (
+        Lists::HugeLimitIsTaken,
+        "pages::a_limit_outside_of_its_range_is_refused",
+    ),
+    (
+        Lists::LastPageHasNext,
+        "pages::as_many_rows_as_the_limit_are_the_last_page",
+    ),
+    (Lists::NextIsMissing, "pages::one_row_more_makes_another_page"),
+    (
+        Lists::DamagedCursorIsStart,
+        "cursors::a_damaged_cursor_is_refused",
+    ),
+    (
+        Lists::ForeignCursorIsStart,
+        "cursors::a_cursor_of_another_listing_is_refused",
+    ),
+    (
+        Lists::OtherOrdersCursorIsTaken,
+        "cursors::a_cursor_of_another_order_is_refused",
+    ),
+    (Lists::OrderIsIgnored, "queries::jobs_are_listed_in_each_order"),
+    (Lists::OrderedByUpdate, "queries::jobs_are_listed_in_each_order"),
+    (Lists::TiesAscend, "queries::jobs_of_one_time_are_ordered_by_id"),
+    (Lists::NamesFoldCase, "input::i5_names_are_ordered_by_their_bytes"),
+    (Lists::TextsFoldCase, "input::i5_case_is_told_apart"),
+    (
+        Lists::TextsArePatterns,
+        "input::i4_wildcards_and_escapes_are_found_literally",
+    ),
+    (
+        Lists::CommitIsWhole,
+        "queries::jobs_are_found_by_the_beginning_of_a_commit",
+    ),
+    (
+        Lists::CommitIsAnyPart,
+        "queries::jobs_are_found_by_the_beginning_of_a_commit",
+    ),
+    (
+        Lists::FiltersAreRaw,
+        "repo_urls::i8_a_filter_is_stripped_as_the_stored_value_was",
+    ),
+    (Lists::FilterIsIgnored, "queries::jobs_are_found_by_runner_label"),
+    (
+        Lists::BlankPassesFilter,
+        "queries::a_blank_attribute_matches_no_filter",
+    ),
+    (
+        Lists::OneStateCounts,
+        "queries::jobs_are_found_by_any_of_some_states",
+    ),
+    (Lists::EndedIncludesLive, "queries::jobs_are_found_by_each_state"),
+    (
+        Lists::UntilIsInclusive,
+        "queries::jobs_are_found_by_the_time_of_their_creation",
+    ),
+    (
+        Lists::FromIsExclusive,
+        "queries::jobs_are_found_by_the_time_of_their_creation",
+    ),
+    (
+        Lists::RangeIsOfUpdate,
+        "queries::jobs_are_found_by_the_time_of_their_creation",
+    ),
+    (
+        Lists::LastIdIsExclusive,
+        "queries::jobs_are_found_by_a_range_of_ids",
+    ),
 ];
 
 /// The broken clause of a listing, or none.

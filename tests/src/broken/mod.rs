@@ -12,6 +12,7 @@ mod list;
 mod prune;
 mod rewrite;
 mod row;
+mod told;
 mod write;
 
 use std::fmt::{self, Debug};

@@ -56,25 +56,58 @@ pub enum Prunes {
 
 /// All, with the case that notices.
 pub(super) const ALL: &[(Prunes, &str)] = &[
-    (Prunes::LiveJobGoes, ""),
-    (Prunes::LiveVmGoes, ""),
-    (Prunes::NamedLiveStays, ""),
-    (Prunes::HistoryStays, ""),
-    (Prunes::VmsStay, ""),
-    (Prunes::OrphansStay, ""),
-    (Prunes::DryRunRemoves, ""),
-    (Prunes::LimitIsIgnored, ""),
-    (Prunes::NewestGoFirst, ""),
-    (Prunes::MoreIsNotTold, ""),
-    (Prunes::BeforeIsInclusive, ""),
-    (Prunes::AgeIsOfCreation, ""),
-    (Prunes::IdsSuffice, ""),
-    (Prunes::OneMoreIsKept, ""),
-    (Prunes::KeptOverAll, ""),
-    (Prunes::NoConditionIsAll, ""),
-    (Prunes::LiveStateIsTaken, ""),
-    (Prunes::EventsAreNotCounted, ""),
-    (Prunes::PrunedComesBack, ""),
+    (Prunes::LiveJobGoes, "prune::a_live_job_stays_unless_it_is_named"),
+    (Prunes::LiveVmGoes, "prune::a_live_vm_keeps_its_whole_job"),
+    (Prunes::NamedLiveStays, "prune::a_live_job_that_is_named_goes"),
+    (
+        Prunes::HistoryStays,
+        "prune::a_job_goes_with_its_vms_and_their_history",
+    ),
+    (
+        Prunes::VmsStay,
+        "prune::a_job_goes_with_its_vms_and_their_history",
+    ),
+    (
+        Prunes::OrphansStay,
+        "prune::vms_without_a_job_count_by_themselves",
+    ),
+    (
+        Prunes::DryRunRemoves,
+        "prune::a_dry_run_counts_and_removes_nothing",
+    ),
+    (Prunes::LimitIsIgnored, "prune::the_oldest_go_first"),
+    (Prunes::NewestGoFirst, "prune::the_oldest_go_first"),
+    (
+        Prunes::MoreIsNotTold,
+        "prune::more_is_true_exactly_when_more_match",
+    ),
+    (
+        Prunes::BeforeIsInclusive,
+        "prune::what_was_updated_before_a_time_goes",
+    ),
+    (
+        Prunes::AgeIsOfCreation,
+        "prune::what_was_updated_before_a_time_goes",
+    ),
+    (
+        Prunes::IdsSuffice,
+        "prune::ids_and_other_conditions_are_joined_by_and",
+    ),
+    (Prunes::OneMoreIsKept, "prune::the_newest_of_each_repository_stay"),
+    (Prunes::KeptOverAll, "prune::the_newest_of_each_repository_stay"),
+    (
+        Prunes::NoConditionIsAll,
+        "prune::a_request_without_a_condition_is_refused",
+    ),
+    (
+        Prunes::LiveStateIsTaken,
+        "prune::a_live_state_without_ids_is_refused",
+    ),
+    (
+        Prunes::EventsAreNotCounted,
+        "prune::a_job_goes_with_its_vms_and_their_history",
+    ),
+    (Prunes::PrunedComesBack, "prune::a_pruned_job_starts_anew"),
 ];
 
 /// A request id as retention sees it.

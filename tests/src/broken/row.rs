@@ -2,12 +2,11 @@
 
 use persist_core::merge::{self, Row};
 use persist_core::{
-    Attribute, Attributes, Claim, EventOrder, EventQuery, Job, Outcome, PersistExt as _, Result, Slot,
-    Subject, Vm,
+    Attribute, Attributes, Claim, Event, Job, JobQuery, Outcome, Page, PersistBackend as _, Result, Slot,
+    Subject, Vm, VmQuery,
 };
 
-use super::{Broken, Defect};
-use futures_util::TryStreamExt as _;
+use super::{Broken, Defect, rewrite};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +33,42 @@ pub enum Rows {
 
 /// All, with the case that notices.
 pub(super) const ALL: &[(Rows, &str)] = &[
-    (Rows::GoesBackwards, ""),
-    (Rows::SecondEndingIsShown, ""),
-    (Rows::BlankOverwrites, ""),
-    (Rows::LateValueWins, ""),
-    (Rows::LateValueIsLost, ""),
-    (Rows::FillIsNotShown, ""),
-    (Rows::CreatedIsFirstToCome, ""),
-    (Rows::UpdatedIsLastToCome, ""),
-    (Rows::UpdatedIsOfTheState, ""),
+    (
+        Rows::GoesBackwards,
+        "outcomes::an_update_of_a_lower_phase_is_late_and_the_state_stays",
+    ),
+    (
+        Rows::SecondEndingIsShown,
+        "outcomes::any_two_endings_of_one_attempt_exclude_each_other",
+    ),
+    (
+        Rows::BlankOverwrites,
+        "attributes::a_blank_in_a_higher_slot_takes_no_value_away",
+    ),
+    (
+        Rows::LateValueWins,
+        "attributes::a_late_update_does_not_override_a_higher_slot",
+    ),
+    (
+        Rows::LateValueIsLost,
+        "attributes::a_late_update_may_bring_what_no_higher_slot_has",
+    ),
+    (
+        Rows::FillIsNotShown,
+        "attributes::a_fill_at_the_rows_own_rank_shows_at_once",
+    ),
+    (
+        Rows::CreatedIsFirstToCome,
+        "times::a_late_update_may_move_the_beginning_back",
+    ),
+    (
+        Rows::UpdatedIsLastToCome,
+        "times::a_row_runs_from_its_earliest_to_its_latest_time",
+    ),
+    (
+        Rows::UpdatedIsOfTheState,
+        "times::a_late_update_may_move_the_end_forward",
+    ),
 ];
 
 /// The job as the broken fold shows it.
@@ -63,6 +89,26 @@ pub(super) async fn vm(broken: &Broken, vm: Vm) -> Result<Option<Vm>> {
     Ok(row.and_then(|row| Vm::from_row(vm.key(), &row)))
 }
 
+/// A page of jobs: found and ordered as they should be, shown as the broken fold does.
+pub(super) async fn jobs(broken: &Broken, query: &JobQuery) -> Result<Page<Job>> {
+    let page = broken.inner.jobs(query).await?;
+    let mut shown = Vec::new();
+    for item in page.items {
+        shown.extend(job(broken, item).await?);
+    }
+    Ok(Page::new(shown, page.next))
+}
+
+/// The same of VMs.
+pub(super) async fn vms(broken: &Broken, query: &VmQuery) -> Result<Page<Vm>> {
+    let page = broken.inner.vms(query).await?;
+    let mut shown = Vec::new();
+    for item in page.items {
+        shown.extend(vm(broken, item).await?);
+    }
+    Ok(Page::new(shown, page.next))
+}
+
 /// `None` where rows are passed on; the inner `None` folds as it should be.
 fn applies(broken: &Broken) -> Option<Option<Rows>> {
     match broken.defect {
@@ -73,14 +119,11 @@ fn applies(broken: &Broken) -> Option<Option<Rows>> {
 }
 
 async fn refold(broken: &Broken, defect: Option<Rows>, subject: &Subject) -> Result<Option<Row>> {
-    let query = EventQuery::default()
-        .request_id(subject.request_id())
-        .order(EventOrder::ByKey);
-    let events: Vec<_> = broken.inner.all_events(query).try_collect().await?;
+    let events = rewrite::history(&broken.inner, subject.request_id()).await?;
     let slots: Vec<_> = events
         .iter()
         .filter(|event| event.subject == *subject)
-        .map(|event| event.slot())
+        .map(Event::slot)
         .collect();
     let Some(mut row) = merge::fold(&slots) else {
         return Ok(None);

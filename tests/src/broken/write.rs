@@ -1,14 +1,13 @@
 //! Defects of what an update does, and of what is told of it.
 
-use std::collections::HashMap;
-
 use persist_core::{
-    Attribute, CHUNK, Claim, Error, JobState, Outcome, PersistBackend as _, Rank, Result, Slot, State,
-    Subject, VmKey,
+    Attribute, CHUNK, Claim, Error, JobState, Outcome, PersistBackend as _, Result, Slot, State, Subject,
+    VmKey,
 };
 use persist_memory::MemoryBackend;
 
 use super::rewrite::{self, claim_of, standing};
+use super::told::told;
 use super::{Broken, Defect};
 
 /// What is broken.
@@ -78,36 +77,105 @@ pub enum Writes {
 
 /// All, with the case that notices.
 pub(super) const ALL: &[(Writes, &str)] = &[
-    (Writes::StoresNothing, ""),
-    (Writes::LateIsDropped, ""),
-    (Writes::LateReadsApplied, ""),
-    (Writes::FilledReadsUnchanged, ""),
-    (Writes::UnchangedReadsFilled, ""),
-    (Writes::UnchangedReadsApplied, ""),
-    (Writes::RefusedIsError, ""),
-    (Writes::RefusedNamesTheRow, ""),
-    (Writes::AlwaysCreated, ""),
-    (Writes::CurrentOfTheBatchsEnd, ""),
-    (Writes::OutcomesSwapped, ""),
-    (Writes::OutcomesByKey, ""),
-    (Writes::RepetitionInBatchReadsSame, ""),
-    (Writes::LastOfLargeBatchIsLost, ""),
-    (Writes::LargeBatchIsError, ""),
-    (Writes::EmptyBatchIsError, ""),
-    (Writes::FillOverwrites, ""),
-    (Writes::FillForgetsReason, ""),
-    (Writes::RepetitionMovesTime, ""),
-    (Writes::SecondEndingStands, ""),
-    (Writes::OldTimeIsDropped, ""),
-    (Writes::LostIsFinal, ""),
-    (Writes::SkippedPhaseIsError, ""),
-    (Writes::VmNeedsItsJob, ""),
-    (Writes::NamesFoldCase, ""),
-    (Writes::TimesAreCut, ""),
-    (Writes::TextsAreTrimmed, ""),
-    (Writes::TextsAreCut, ""),
-    (Writes::TextsAreAscii, ""),
-    (Writes::TwoWinners, ""),
+    (
+        Writes::StoresNothing,
+        "outcomes::the_first_update_is_applied_and_makes_the_row",
+    ),
+    (
+        Writes::LateIsDropped,
+        "outcomes::an_update_of_a_lower_phase_is_late_and_the_state_stays",
+    ),
+    (
+        Writes::LateReadsApplied,
+        "outcomes::a_late_update_tells_the_row_and_not_its_own_slot",
+    ),
+    (
+        Writes::FilledReadsUnchanged,
+        "outcomes::each_attribute_fills_its_blank",
+    ),
+    (
+        Writes::UnchangedReadsFilled,
+        "outcomes::the_same_update_again_is_unchanged",
+    ),
+    (
+        Writes::UnchangedReadsApplied,
+        "outcomes::the_same_update_again_is_unchanged",
+    ),
+    (
+        Writes::RefusedIsError,
+        "outcomes::any_two_endings_of_one_attempt_exclude_each_other",
+    ),
+    (
+        Writes::RefusedNamesTheRow,
+        "outcomes::a_refusal_below_the_row_tells_what_stands_and_the_row",
+    ),
+    (
+        Writes::AlwaysCreated,
+        "outcomes::an_update_of_a_later_phase_is_applied_and_moves_the_row",
+    ),
+    (
+        Writes::CurrentOfTheBatchsEnd,
+        "batches::a_repetition_tells_the_row_as_of_its_position",
+    ),
+    (Writes::OutcomesSwapped, "batches::outcomes_come_by_position"),
+    (Writes::OutcomesByKey, "batches::outcomes_come_by_position"),
+    (
+        Writes::RepetitionInBatchReadsSame,
+        "batches::a_repeated_slot_is_applied_and_then_unchanged",
+    ),
+    (
+        Writes::LastOfLargeBatchIsLost,
+        "batches::every_size_around_a_chunk_is_taken",
+    ),
+    (
+        Writes::LargeBatchIsError,
+        "batches::every_size_around_a_chunk_is_taken",
+    ),
+    (Writes::EmptyBatchIsError, "batches::an_empty_batch_is_fine"),
+    (
+        Writes::FillOverwrites,
+        "outcomes::an_update_that_says_otherwise_is_unchanged",
+    ),
+    (Writes::FillForgetsReason, "outcomes::a_reason_fills_its_blank"),
+    (
+        Writes::RepetitionMovesTime,
+        "outcomes::another_time_for_a_held_slot_is_unchanged",
+    ),
+    (
+        Writes::SecondEndingStands,
+        "outcomes::any_two_endings_of_one_attempt_exclude_each_other",
+    ),
+    (
+        Writes::OldTimeIsDropped,
+        "times::the_times_of_updates_decide_no_order",
+    ),
+    (
+        Writes::LostIsFinal,
+        "outcomes::a_lost_job_is_healed_by_any_reported_ending",
+    ),
+    (
+        Writes::SkippedPhaseIsError,
+        "outcomes::every_state_may_come_first",
+    ),
+    (Writes::VmNeedsItsJob, "vms::a_vm_may_come_before_its_job"),
+    (Writes::NamesFoldCase, "input::i5_case_is_told_apart"),
+    (Writes::TimesAreCut, "times::k3_microseconds_are_kept"),
+    (
+        Writes::TextsAreTrimmed,
+        "input::i5_trailing_spaces_are_told_apart",
+    ),
+    (
+        Writes::TextsAreCut,
+        "limits::i2_a_text_at_its_limit_is_stored_exactly",
+    ),
+    (
+        Writes::TextsAreAscii,
+        "limits::i2_a_text_of_multi_byte_characters_is_measured_in_bytes",
+    ),
+    (
+        Writes::TwoWinners,
+        "concurrency::x2_the_same_update_from_many_tasks_is_applied_once",
+    ),
 ];
 
 /// The key under which a VM is stored.
@@ -263,67 +331,4 @@ async fn one(broken: &Broken, defect: Writes, claim: &Claim) -> Result<Outcome> 
         },
         (_, outcome, _) => outcome,
     })
-}
-
-/// The outcomes as they are told.
-fn told(defect: Writes, claims: &[Claim], mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>> {
-    match defect {
-        Writes::OutcomesSwapped if outcomes.len() > 1 => outcomes.swap(0, 1),
-        Writes::OutcomesByKey => {
-            let mut keyed: Vec<_> = claims.iter().zip(outcomes).collect();
-            keyed.sort_by_key(|(claim, _)| (claim.subject(), claim.rank()));
-            outcomes = keyed.into_iter().map(|(_, outcome)| outcome).collect();
-        }
-        Writes::RepetitionInBatchReadsSame => {
-            let mut first: HashMap<(&Subject, Rank), Outcome> = HashMap::new();
-            for (claim, outcome) in claims.iter().zip(&mut outcomes) {
-                *outcome = *first.entry((claim.subject(), claim.rank())).or_insert(*outcome);
-            }
-        }
-        Writes::CurrentOfTheBatchsEnd => {
-            let mut last = HashMap::new();
-            for (claim, outcome) in claims.iter().zip(&outcomes) {
-                let moved = persist_core::Current {
-                    state: claim.state(),
-                    attempt: claim.attempt(),
-                };
-                last.insert(claim.subject(), outcome.current().unwrap_or(moved));
-            }
-            for (claim, outcome) in claims.iter().zip(&mut outcomes) {
-                *outcome = with_current(*outcome, last[claim.subject()]);
-            }
-        }
-        Writes::RefusedIsError
-            if outcomes
-                .iter()
-                .any(|outcome| matches!(outcome, Outcome::Refused { .. })) =>
-        {
-            return Err(Error::invalid("state", "the attempt has ended"));
-        }
-        _ => outcomes
-            .iter_mut()
-            .for_each(|outcome| *outcome = retold(defect, *outcome)),
-    }
-    Ok(outcomes)
-}
-
-fn retold(defect: Writes, outcome: Outcome) -> Outcome {
-    match (defect, outcome) {
-        (Writes::LateReadsApplied, Outcome::Late { .. })
-        | (Writes::UnchangedReadsApplied, Outcome::Unchanged { .. }) => Outcome::Applied { created: false },
-        (Writes::FilledReadsUnchanged, Outcome::Filled { current }) => Outcome::Unchanged { current },
-        (Writes::UnchangedReadsFilled, Outcome::Unchanged { current }) => Outcome::Filled { current },
-        (Writes::AlwaysCreated, Outcome::Applied { .. }) => Outcome::Applied { created: true },
-        (_, outcome) => outcome,
-    }
-}
-
-fn with_current(outcome: Outcome, current: persist_core::Current) -> Outcome {
-    match outcome {
-        Outcome::Late { .. } => Outcome::Late { current },
-        Outcome::Filled { .. } => Outcome::Filled { current },
-        Outcome::Unchanged { .. } => Outcome::Unchanged { current },
-        Outcome::Refused { standing, .. } => Outcome::Refused { standing, current },
-        other => other,
-    }
 }

@@ -1,19 +1,16 @@
 //! Batches: outcomes by position, as if the updates had been applied one by one.
 
 use persist_core::JobState::{Cancelled, Failed, Queued, Running, Succeeded};
-use persist_core::{
-    Attribute, CHUNK, JobQuery, JobState, JobUpdate, Outcome, StateTable as _, Update, VmState, VmUpdate, limits,
-};
+use persist_core::{Attribute, JobState, JobUpdate, Outcome, StateTable as _, Update, VmState, VmUpdate};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::cases;
 use super::join::orders;
-use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
+use crate::case::{CaseResult, Ctx, ensure_eq};
 use crate::oracle::{memory, one_by_one, same_content};
 use crate::sample::{CREATED, MOVED, at, day, filled, id, job, late, refused, unchanged, vm};
-use crate::walk;
 
 cases! { "batches":
     an_empty_batch_is_fine,
@@ -25,44 +22,63 @@ cases! { "batches":
     a_repeated_slot_may_fill_what_the_batch_just_claimed,
     a_second_ending_in_a_batch_is_refused,
     a_repetition_tells_the_row_as_of_its_position,
-    a_slot_may_be_repeated_more_often_than_a_chunk_is_long,
     jobs_and_vms_may_be_mixed,
     any_batch_is_as_one_by_one,
     a_batch_onto_rows_that_are_there_is_as_one_by_one,
-    every_size_around_a_chunk_is_taken,
-    a_slot_that_comes_again_in_a_later_chunk_is_known,
     a_batch_that_is_sent_again_changes_nothing,
-    the_largest_updates_fit_into_a_batch,
-    i9_a_hundred_thousand_updates_are_one_batch,
 }
 
 async fn an_empty_batch_is_fine(ctx: &Ctx) -> CaseResult {
     ensure_eq!(ctx.apply([] as [Update; 0]).await?, [], "no update, no outcome");
     ctx.one(job(1, Queued)).await?;
-    ensure_eq!(ctx.apply([] as [Update; 0]).await?, [], "nor onto a store that holds something");
+    ensure_eq!(
+        ctx.apply([] as [Update; 0]).await?,
+        [],
+        "nor onto a store that holds something"
+    );
     ensure_eq!(ctx.history().await?.len(), 1, "and nothing is stored");
     Ok(())
 }
 
 async fn outcomes_come_by_position(ctx: &Ctx) -> CaseResult {
-    ctx.each([job(9, Running), job(5, Failed), job(7, Queued)]).await?;
+    ctx.each([job(9, Running), job(5, Failed), job(7, Queued)])
+        .await?;
     // Not in the order of ids: a store that sorts must sort back.
-    let batch = [job(9, Queued), job(1, Queued), job(5, Succeeded), job(7, Queued).reason("push"), job(7, Queued)];
-    let expected =
-        [late(Running, 1), CREATED, refused(Failed, Failed, 1), filled(Queued, 1), unchanged(Queued, 1)];
-    ensure_eq!(ctx.apply(batch).await?, expected, "each update's outcome is at its place");
+    let batch = [
+        job(9, Queued),
+        job(1, Queued),
+        job(5, Succeeded),
+        job(7, Queued).reason("push"),
+        job(7, Queued),
+    ];
+    let expected = [
+        late(Running, 1),
+        CREATED,
+        refused(Failed, Failed, 1),
+        filled(Queued, 1),
+        unchanged(Queued, 1),
+    ];
+    ensure_eq!(
+        ctx.apply(batch).await?,
+        expected,
+        "each update's outcome is at its place"
+    );
     Ok(())
 }
 
 async fn a_batch_may_name_a_subject_many_times(ctx: &Ctx) -> CaseResult {
-    let outcomes = ctx.apply([job(1, Queued), job(1, Running), job(1, Succeeded)]).await?;
+    let outcomes = ctx
+        .apply([job(1, Queued), job(1, Running), job(1, Succeeded)])
+        .await?;
     ensure_eq!(outcomes, [CREATED, MOVED, MOVED], "only the first makes the row");
     ensure_eq!(ctx.job(id(1)).await?.state, Succeeded, "the last is the highest");
     Ok(())
 }
 
 async fn a_batch_may_tell_a_subject_backwards(ctx: &Ctx) -> CaseResult {
-    let outcomes = ctx.apply([job(1, Succeeded), job(1, Running), job(1, Queued)]).await?;
+    let outcomes = ctx
+        .apply([job(1, Succeeded), job(1, Running), job(1, Queued)])
+        .await?;
     let expected = [CREATED, late(Succeeded, 1), late(Succeeded, 1)];
     ensure_eq!(outcomes, expected, "as if applied one by one, in order");
     Ok(())
@@ -80,15 +96,30 @@ async fn every_order_of_a_batch_is_as_one_by_one(ctx: &Ctx) -> CaseResult {
         ];
         let batch: Vec<Update> = order.iter().map(|place| updates[*place].clone().into()).collect();
         let expected = one_by_one(&memory, &batch).await?;
-        ensure_eq!(ctx.apply(batch).await?, expected, "as if applied one by one, in the order {order:?}");
+        ensure_eq!(
+            ctx.apply(batch).await?,
+            expected,
+            "as if applied one by one, in the order {order:?}"
+        );
     }
-    same_content(ctx.backend(), &memory, "a batch leaves what its updates leave one by one").await
+    same_content(
+        ctx.backend(),
+        &memory,
+        "a batch leaves what its updates leave one by one",
+    )
+    .await
 }
 
 async fn a_repeated_slot_is_applied_and_then_unchanged(ctx: &Ctx) -> CaseResult {
-    let outcomes = ctx.apply([job(1, Queued), job(1, Queued), job(2, Queued), job(1, Queued)]).await?;
+    let outcomes = ctx
+        .apply([job(1, Queued), job(1, Queued), job(2, Queued), job(1, Queued)])
+        .await?;
     let again = unchanged(Queued, 1);
-    ensure_eq!(outcomes, [CREATED, again, CREATED, again], "the second finds the slot held by the first");
+    ensure_eq!(
+        outcomes,
+        [CREATED, again, CREATED, again],
+        "the second finds the slot held by the first"
+    );
     ensure_eq!(ctx.history().await?.len(), 2, "a slot is claimed once");
     Ok(())
 }
@@ -103,18 +134,34 @@ async fn a_repeated_slot_may_fill_what_the_batch_just_claimed(ctx: &Ctx) -> Case
     ];
     let fill = filled(Queued, 1);
     let expected = [CREATED, fill, fill, unchanged(Queued, 1), fill];
-    ensure_eq!(ctx.apply(batch).await?, expected, "each fills what was blank when its turn came");
+    ensure_eq!(
+        ctx.apply(batch).await?,
+        expected,
+        "each fills what was blank when its turn came"
+    );
     let slot = &ctx.history().await?[0];
-    let found = (slot.attributes.get(Attribute::RunsOn), slot.attributes.get(Attribute::CommitSha));
-    ensure_eq!(found, (Some("small"), Some("beef")), "the first value of each stands");
+    let found = (
+        slot.attributes.get(Attribute::RunsOn),
+        slot.attributes.get(Attribute::CommitSha),
+    );
+    ensure_eq!(
+        found,
+        (Some("small"), Some("beef")),
+        "the first value of each stands"
+    );
     let said = (slot.actor.as_deref(), slot.reason.as_deref());
     ensure_eq!(said, (Some("me"), Some("push")), "actor and reason too");
     Ok(())
 }
 
 async fn a_second_ending_in_a_batch_is_refused(ctx: &Ctx) -> CaseResult {
-    let batch =
-        [job(1, Succeeded), job(1, Failed), job(1, Succeeded), job(1, Queued).attempt(2), job(1, Failed)];
+    let batch = [
+        job(1, Succeeded),
+        job(1, Failed),
+        job(1, Succeeded),
+        job(1, Queued).attempt(2),
+        job(1, Failed),
+    ];
     let expected = [
         CREATED,
         refused(Succeeded, Succeeded, 1),
@@ -122,25 +169,37 @@ async fn a_second_ending_in_a_batch_is_refused(ctx: &Ctx) -> CaseResult {
         MOVED,
         refused(Succeeded, Queued, 2),
     ];
-    ensure_eq!(ctx.apply(batch).await?, expected, "the first ending of the batch stands");
+    ensure_eq!(
+        ctx.apply(batch).await?,
+        expected,
+        "the first ending of the batch stands"
+    );
     Ok(())
 }
 
 async fn a_repetition_tells_the_row_as_of_its_position(ctx: &Ctx) -> CaseResult {
     let queued = || job(1, Queued);
-    let batch = [queued(), queued(), job(1, Running), queued(), job(1, Failed), queued().reason("push")];
-    let expected =
-        [CREATED, unchanged(Queued, 1), MOVED, unchanged(Running, 1), MOVED, filled(Failed, 1)];
-    ensure_eq!(ctx.apply(batch).await?, expected, "current is the row as it stood after this very update");
-    Ok(())
-}
-
-async fn a_slot_may_be_repeated_more_often_than_a_chunk_is_long(ctx: &Ctx) -> CaseResult {
-    let outcomes = ctx.apply(vec![job(1, Queued); CHUNK + 100]).await?;
-    ensure_eq!(outcomes[0], CREATED, "the first claims");
-    let rest = outcomes[1..].iter().all(|outcome| *outcome == unchanged(Queued, 1));
-    ensure!(rest, "all others find it held");
-    ensure_eq!(ctx.history().await?.len(), 1, "one slot");
+    let batch = [
+        queued(),
+        queued(),
+        job(1, Running),
+        queued(),
+        job(1, Failed),
+        queued().reason("push"),
+    ];
+    let expected = [
+        CREATED,
+        unchanged(Queued, 1),
+        MOVED,
+        unchanged(Running, 1),
+        MOVED,
+        filled(Failed, 1),
+    ];
+    ensure_eq!(
+        ctx.apply(batch).await?,
+        expected,
+        "current is the row as it stood after this very update"
+    );
     Ok(())
 }
 
@@ -153,9 +212,19 @@ async fn jobs_and_vms_may_be_mixed(ctx: &Ctx) -> CaseResult {
         vm(1, "b", VmState::Prepared).into(),
         vm(2, "b", VmState::Failed).into(),
     ];
-    let expected =
-        [CREATED, CREATED, CREATED, late(Running, 1), late(VmState::Running, 1), CREATED];
-    ensure_eq!(ctx.apply(batch).await?, expected, "a batch may hold both, of one job too");
+    let expected = [
+        CREATED,
+        CREATED,
+        CREATED,
+        late(Running, 1),
+        late(VmState::Running, 1),
+        CREATED,
+    ];
+    ensure_eq!(
+        ctx.apply(batch).await?,
+        expected,
+        "a batch may hold both, of one job too"
+    );
     Ok(())
 }
 
@@ -198,9 +267,15 @@ async fn any_batch_is_as_one_by_one(ctx: &Ctx) -> CaseResult {
         let memory = memory();
         let batch = meeting(&mut StdRng::seed_from_u64(seed), 60);
         let expected = one_by_one(&memory, &batch).await?;
-        ensure_eq!(ctx.apply(batch).await?, expected, "outcomes are as if applied one by one (seed {seed})");
+        ensure_eq!(
+            ctx.apply(batch).await?,
+            expected,
+            "outcomes are as if applied one by one (seed {seed})"
+        );
         same_content(ctx.backend(), &memory, "and so is what they leave").await?;
-        ctx.backend().prune(&persist_core::Prune::default().ids((1..=3).map(id))).await?;
+        ctx.backend()
+            .prune(&persist_core::Prune::default().ids((1..=3).map(id)))
+            .await?;
     }
     Ok(())
 }
@@ -210,31 +285,13 @@ async fn a_batch_onto_rows_that_are_there_is_as_one_by_one(ctx: &Ctx) -> CaseRes
     for round in 0..40 {
         let batch = meeting(&mut random, 12);
         let expected = one_by_one(&memory, &batch).await?;
-        ensure_eq!(ctx.apply(batch).await?, expected, "outcomes are as if applied one by one (round {round})");
+        ensure_eq!(
+            ctx.apply(batch).await?,
+            expected,
+            "outcomes are as if applied one by one (round {round})"
+        );
     }
     same_content(ctx.backend(), &memory, "and so is what they leave").await
-}
-
-async fn every_size_around_a_chunk_is_taken(ctx: &Ctx) -> CaseResult {
-    let mut first = 0;
-    for size in [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1] {
-        let batch: Vec<_> = (0..size as u64).map(|n| job(first + n, Queued)).collect();
-        first += size as u64;
-        let outcomes = ctx.apply(batch).await?;
-        ensure!(outcomes.iter().all(|outcome| *outcome == CREATED), "{size} jobs in one batch are all made");
-    }
-    let query = JobQuery::default().limit(limits::LARGEST_PAGE);
-    ensure_eq!(walk::jobs(ctx.backend(), query).await?.len() as u64, first, "and all are there");
-    Ok(())
-}
-
-async fn a_slot_that_comes_again_in_a_later_chunk_is_known(ctx: &Ctx) -> CaseResult {
-    let mut batch: Vec<_> = (0..2 * CHUNK as u64).map(|n| job(n, Running)).collect();
-    batch.extend([job(0, Running), job(1, Queued), job(2, Running).reason("again"), job(3, Succeeded)]);
-    let outcomes = ctx.apply(batch).await?;
-    let expected = [unchanged(Running, 1), late(Running, 1), filled(Running, 1), MOVED];
-    ensure_eq!(outcomes[2 * CHUNK..], expected, "chunks are no boundary for what an outcome tells");
-    Ok(())
 }
 
 async fn a_batch_that_is_sent_again_changes_nothing(ctx: &Ctx) -> CaseResult {
@@ -243,38 +300,11 @@ async fn a_batch_that_is_sent_again_changes_nothing(ctx: &Ctx) -> CaseResult {
     let history = ctx.history().await?;
     let outcomes = ctx.apply(batch).await?;
     let told = |outcome: &&Outcome| !matches!(outcome, Outcome::Unchanged { .. } | Outcome::Refused { .. });
-    ensure_eq!(outcomes.iter().find(told), None, "after an error, sending a batch again is safe");
+    ensure_eq!(
+        outcomes.iter().find(told),
+        None,
+        "after an error, sending a batch again is safe"
+    );
     ensure_eq!(ctx.history().await?, history, "what stood already is not touched");
-    Ok(())
-}
-
-async fn the_largest_updates_fit_into_a_batch(ctx: &Ctx) -> CaseResult {
-    let path = "p".repeat(limits::PATH_BYTES);
-    let large = |n: u64| {
-        let name = format!("{n:0>width$}", width = limits::DOMAIN_NAME_BYTES);
-        let update = VmUpdate::new(id(n), name, VmState::Prepared).at(at(0)).backend("b".repeat(limits::BACKEND_BYTES));
-        let update = update.overlay_path(path.clone()).seed_path(path.clone());
-        update.actor("a".repeat(limits::ACTOR_BYTES)).reason("r".repeat(limits::REASON_BYTES))
-    };
-    let outcomes = ctx.apply((0..CHUNK as u64 + 1).map(large)).await?;
-    ensure!(outcomes.iter().all(|outcome| *outcome == CREATED), "a chunk of the largest updates is stored");
-    let found = walk::vms(ctx.backend(), persist_core::VmQuery::default().limit(1_000)).await?;
-    let whole = found.iter().all(|vm| vm.seed_path.as_deref() == Some(path.as_str()));
-    ensure!(found.len() == CHUNK + 1 && whole, "and comes back whole in one page");
-    Ok(())
-}
-
-async fn i9_a_hundred_thousand_updates_are_one_batch(ctx: &Ctx) -> CaseResult {
-    // The walk over all of them would double the time of the longest case.
-    ctx.leave_fold_unchecked();
-    const JOBS: u64 = 50_000;
-    let batch = (0..JOBS).flat_map(|n| [job(n, Queued).reason("push"), job(n, Running)]);
-    let outcomes = ctx.apply(batch).await?;
-    let told = outcomes.chunks(2).all(|pair| *pair == [CREATED, MOVED]);
-    ensure!(told, "any size is accepted, and every outcome is at its place");
-    let last = ctx.job(id(JOBS - 1)).await?;
-    ensure_eq!((last.state, last.updated_at), (Running, at(10)), "the last of them is there");
-    let slots = ctx.history_of(id(JOBS / 2)).await?.len();
-    ensure_eq!(slots, 2, "and the history of one in the middle");
     Ok(())
 }

@@ -44,9 +44,19 @@ async fn t1_an_apply_dropped_at_every_await_is_whole_or_absent(ctx: &Ctx) -> Cas
         let ended = ended_within(polls, ctx.backend().apply(&claim)).await;
         // What was dropped may still be on its way: the outcome tells, and is one of two.
         let outcome = ctx.apply(update()).await?[0];
-        let whole = matches!(outcome, Outcome::Applied { created: true } | Outcome::Unchanged { .. });
-        ensure!(whole, "after {polls} polls the update has happened whole or not at all: {outcome:?}");
-        ensure_eq!(ctx.job(id(n)).await?.runs_on.as_deref(), Some("large"), "row and slot together");
+        let whole = matches!(
+            outcome,
+            Outcome::Applied { created: true } | Outcome::Unchanged { .. }
+        );
+        ensure!(
+            whole,
+            "after {polls} polls the update has happened whole or not at all: {outcome:?}"
+        );
+        ensure_eq!(
+            ctx.job(id(n)).await?.runs_on.as_deref(),
+            Some("large"),
+            "row and slot together"
+        );
         ensure_eq!(ctx.history_of(id(n)).await?.len(), 1, "and once");
         if ended {
             return Ok(());
@@ -59,13 +69,27 @@ type Call = fn(Arc<dyn PersistBackend>) -> BoxFuture<'static, ()>;
 
 /// Every call that waits for the store, each on job 1.
 const CALLS: [(&str, Call); 7] = [
-    ("job", |backend| Box::pin(async move { drop(backend.job(id(1)).await) })),
-    ("vm", |backend| Box::pin(async move { drop(backend.vm(&VmKey::new(id(1), "vm")).await) })),
-    ("jobs", |backend| Box::pin(async move { drop(backend.jobs(&JobQuery::default()).await) })),
-    ("vms", |backend| Box::pin(async move { drop(backend.vms(&VmQuery::default()).await) })),
-    ("events", |backend| Box::pin(async move { drop(backend.events(&EventQuery::default()).await) })),
-    ("prune", |backend| Box::pin(async move { drop(backend.prune(&Prune::default().ids([id(2)])).await) })),
-    ("health", |backend| Box::pin(async move { drop(backend.health().await) })),
+    ("job", |backend| {
+        Box::pin(async move { drop(backend.job(id(1)).await) })
+    }),
+    ("vm", |backend| {
+        Box::pin(async move { drop(backend.vm(&VmKey::new(id(1), "vm")).await) })
+    }),
+    ("jobs", |backend| {
+        Box::pin(async move { drop(backend.jobs(&JobQuery::default()).await) })
+    }),
+    ("vms", |backend| {
+        Box::pin(async move { drop(backend.vms(&VmQuery::default()).await) })
+    }),
+    ("events", |backend| {
+        Box::pin(async move { drop(backend.events(&EventQuery::default()).await) })
+    }),
+    ("prune", |backend| {
+        Box::pin(async move { drop(backend.prune(&Prune::default().ids([id(2)])).await) })
+    }),
+    ("health", |backend| {
+        Box::pin(async move { drop(backend.health().await) })
+    }),
 ];
 
 async fn t1_any_call_dropped_at_every_await_leaves_a_usable_backend(ctx: &Ctx) -> CaseResult {
@@ -77,7 +101,11 @@ async fn t1_any_call_dropped_at_every_await_leaves_a_usable_backend(ctx: &Ctx) -
             polls += 1;
             ensure!(polls < MOST_POLLS, "bounded: {name} ends after some polls");
             ctx.one(job(1, Queued).attempt(polls)).await?;
-            ensure_eq!(ctx.job(id(1)).await?.attempt.get(), polls, "usable after {name} was dropped");
+            ensure_eq!(
+                ctx.job(id(1)).await?.attempt.get(),
+                polls,
+                "usable after {name} was dropped"
+            );
         }
         call(Arc::clone(ctx.backend())).await;
         ctx.vm(id(1), "vm").await?;
@@ -93,7 +121,9 @@ async fn t1_many_dropped_calls_use_nothing_up(ctx: &Ctx) -> CaseResult {
         ended_within(1 + n as u32 % 3, ctx.backend().jobs(&JobQuery::default())).await;
     }
     let outcomes = ctx.apply((0..200).map(|n| job(n, Queued))).await?;
-    let told = outcomes.iter().all(|it| matches!(it, Outcome::Applied { created: true } | Outcome::Unchanged { .. }));
+    let told = outcomes
+        .iter()
+        .all(|it| matches!(it, Outcome::Applied { created: true } | Outcome::Unchanged { .. }));
     ensure!(told, "the backend is as it was, and each update is there once");
     ensure_eq!(ctx.history().await?.len(), 200, "one slot each");
     Ok(())
@@ -108,7 +138,11 @@ async fn t1_a_dropped_call_does_not_take_others_along(ctx: &Ctx) -> CaseResult {
         });
         let claim = claims([job(1_000 + round, Queued)])?;
         ended_within(1 + round as u32 % 4, ctx.backend().apply(&claim)).await;
-        ensure_eq!(staying.await??.len(), 2, "who waits beside a call that was dropped gets an answer");
+        ensure_eq!(
+            staying.await??.len(),
+            2,
+            "who waits beside a call that was dropped gets an answer"
+        );
     }
     Ok(())
 }

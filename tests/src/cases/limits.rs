@@ -2,8 +2,8 @@
 
 use persist_core::JobState::Queued;
 use persist_core::{
-    Attempt, Attribute, Error, ErrorKind, JobQuery, JobUpdate, Outcome, Update, VmKey, VmQuery, VmState, VmUpdate,
-    limits,
+    Attempt, Attribute, Error, ErrorKind, JobQuery, JobUpdate, Outcome, Update, VmKey, VmQuery, VmState,
+    VmUpdate, limits,
 };
 
 use super::cases;
@@ -21,17 +21,16 @@ cases! { "limits":
     i2_a_longer_reason_is_cut_at_a_character,
     i2_all_fields_may_be_at_their_limit_at_once,
     i2_filters_have_the_limits_of_what_they_find,
-    i7_an_attempt_is_one_to_two_to_the_31,
-    the_default_attempt_is_the_first,
-    the_nil_id_is_refused,
-    any_other_id_is_taken,
 }
 
 /// The error of an update that must not pass.
 pub(super) fn refusal(update: impl Into<Update>) -> CaseResult<Error> {
     match claims([update.into()]) {
         Err(error) => Ok(error),
-        Ok(claim) => Err(Stop::Failed(format!("this update must be refused: {:?}", claim[0].subject()))),
+        Ok(claim) => Err(Stop::Failed(format!(
+            "this update must be refused: {:?}",
+            claim[0].subject()
+        ))),
     }
 }
 
@@ -92,9 +91,18 @@ pub(super) const FIELDS: [Field; 6] = [
 async fn i2_a_text_at_its_limit_is_stored_exactly(ctx: &Ctx) -> CaseResult {
     for (n, field) in (1..).zip(&FIELDS) {
         let text: String = ('a'..='z').cycle().take(field.most).collect();
-        ensure_eq!(ctx.one((field.update)(n, text.clone())).await?, CREATED, "{} at its limit", field.name);
+        ensure_eq!(
+            ctx.one((field.update)(n, text.clone())).await?,
+            CREATED,
+            "{} at its limit",
+            field.name
+        );
         let slot = &ctx.history_of(id(n)).await?[0];
-        ensure!((field.stored)(slot) == Some(text), "{} at its limit is stored exactly", field.name);
+        ensure!(
+            (field.stored)(slot) == Some(text),
+            "{} at its limit is stored exactly",
+            field.name
+        );
     }
     Ok(())
 }
@@ -108,9 +116,17 @@ async fn i2_a_text_of_multi_byte_characters_is_measured_in_bytes(ctx: &Ctx) -> C
             let text = character.repeat(most) + &"x".repeat(field.most - most * character.len());
             ctx.one((field.update)(n, text.clone())).await?;
             let slot = &ctx.history_of(id(n)).await?[0];
-            ensure!((field.stored)(slot) == Some(text.clone()), "{} of {character} is stored exactly", field.name);
+            ensure!(
+                (field.stored)(slot) == Some(text.clone()),
+                "{} of {character} is stored exactly",
+                field.name
+            );
             let error = refusal((field.update)(n, text + "x"))?;
-            ensure_eq!(error.context("field"), Some(field.name), "bytes count, not characters");
+            ensure_eq!(
+                error.context("field"),
+                Some(field.name),
+                "bytes count, not characters"
+            );
         }
     }
     Ok(())
@@ -121,7 +137,11 @@ async fn i2_a_text_above_its_limit_is_refused_by_name(ctx: &Ctx) -> CaseResult {
         for above in [field.most + 1, 100_000] {
             let error = refusal((field.update)(1, "x".repeat(above)))?;
             let told = (error.kind(), error.context("field"));
-            ensure_eq!(told, (ErrorKind::InvalidInput, Some(field.name)), "a violated limit names its field");
+            ensure_eq!(
+                told,
+                (ErrorKind::InvalidInput, Some(field.name)),
+                "a violated limit names its field"
+            );
             let limit = field.most.to_string();
             ensure_eq!(error.context("limit"), Some(limit.as_str()), "and the limit");
         }
@@ -131,15 +151,30 @@ async fn i2_a_text_above_its_limit_is_refused_by_name(ctx: &Ctx) -> CaseResult {
 }
 
 async fn i2_a_domain_name_holds_one_to_255_bytes(ctx: &Ctx) -> CaseResult {
-    let names = ["v".to_owned(), "v".repeat(255), "語".repeat(85), "🦀".repeat(63) + "xyz"];
+    let names = [
+        "v".to_owned(),
+        "v".repeat(255),
+        "語".repeat(85),
+        "🦀".repeat(63) + "xyz",
+    ];
     for name in &names {
-        ensure_eq!(ctx.one(vm(1, name, VmState::Running)).await?, CREATED, "{} bytes are a name", name.len());
+        ensure_eq!(
+            ctx.one(vm(1, name, VmState::Running)).await?,
+            CREATED,
+            "{} bytes are a name",
+            name.len()
+        );
         ensure_eq!(ctx.vm(id(1), name).await?.domain_name, *name, "stored exactly");
     }
     for wrong in [String::new(), "v".repeat(256), "語".repeat(86)] {
         let error = refusal(vm(1, &wrong, VmState::Running))?;
         let told = (error.kind(), error.context("field"));
-        ensure_eq!(told, (ErrorKind::InvalidInput, Some("domain_name")), "{} bytes are none", wrong.len());
+        ensure_eq!(
+            told,
+            (ErrorKind::InvalidInput, Some("domain_name")),
+            "{} bytes are none",
+            wrong.len()
+        );
         // Reading by such a key finds nothing; it is no reason to fail.
         let found = ctx.backend().vm(&VmKey::new(id(1), wrong)).await?;
         ensure!(found.is_none(), "no VM has such a name");
@@ -151,30 +186,65 @@ async fn i2_a_commit_sha_has_four_to_64_hex_digits(ctx: &Ctx) -> CaseResult {
     for (n, digits) in (1..).zip([4, 5, 40, 63, 64]) {
         let sha: String = "0123456789abcdef".chars().cycle().take(digits).collect();
         ctx.one(job(n, Queued).commit_sha(sha.clone())).await?;
-        ensure_eq!(ctx.job(id(n)).await?.commit_sha, Some(sha), "{digits} digits are stored exactly");
+        ensure_eq!(
+            ctx.job(id(n)).await?.commit_sha,
+            Some(sha),
+            "{digits} digits are stored exactly"
+        );
     }
-    for wrong in ["abc".to_owned(), "f".repeat(65), "abcg".into(), "abc ".into(), "éééé".into(), "0xabcd".into()] {
+    for wrong in [
+        "abc".to_owned(),
+        "f".repeat(65),
+        "abcg".into(),
+        "abc ".into(),
+        "éééé".into(),
+        "0xabcd".into(),
+    ] {
         let error = refusal(job(1, Queued).commit_sha(wrong))?;
         let told = (error.kind(), error.context("field"));
-        ensure_eq!(told, (ErrorKind::InvalidInput, Some("commit_sha")), "hex digits, and not too few or many");
+        ensure_eq!(
+            told,
+            (ErrorKind::InvalidInput, Some("commit_sha")),
+            "hex digits, and not too few or many"
+        );
     }
     Ok(())
 }
 
 async fn a_commit_sha_is_stored_lower_case(ctx: &Ctx) -> CaseResult {
     ctx.one(job(1, Queued).commit_sha("ABCDEF0123")).await?;
-    ensure_eq!(ctx.job(id(1)).await?.commit_sha.as_deref(), Some("abcdef0123"), "lower case");
+    ensure_eq!(
+        ctx.job(id(1)).await?.commit_sha.as_deref(),
+        Some("abcdef0123"),
+        "lower case"
+    );
     let again = ctx.one(job(1, Queued).commit_sha("abcdef0123")).await?;
-    ensure_eq!(again, crate::sample::unchanged(Queued, 1), "one commit in two spellings");
-    let page = ctx.backend().jobs(&JobQuery::default().commit_sha("AbCdE")).await?;
+    ensure_eq!(
+        again,
+        crate::sample::unchanged(Queued, 1),
+        "one commit in two spellings"
+    );
+    let page = ctx
+        .backend()
+        .jobs(&JobQuery::default().commit_sha("AbCdE"))
+        .await?;
     ensure_eq!(page.items.len(), 1, "filters too");
     Ok(())
 }
 
 async fn i2_a_reason_at_its_limit_is_stored_exactly(ctx: &Ctx) -> CaseResult {
-    for (n, text) in (1..).zip(["r".repeat(1_024), "ü".repeat(512), "語".repeat(341) + "x", "🦀".repeat(256)]) {
+    for (n, text) in (1..).zip([
+        "r".repeat(1_024),
+        "ü".repeat(512),
+        "語".repeat(341) + "x",
+        "🦀".repeat(256),
+    ]) {
         ctx.one(job(n, Queued).reason(text.clone())).await?;
-        ensure_eq!(ctx.history_of(id(n)).await?[0].reason, Some(text), "1,024 bytes are not cut");
+        ensure_eq!(
+            ctx.history_of(id(n)).await?[0].reason,
+            Some(text),
+            "1,024 bytes are not cut"
+        );
     }
     Ok(())
 }
@@ -189,23 +259,43 @@ async fn i2_a_longer_reason_is_cut_at_a_character(ctx: &Ctx) -> CaseResult {
             let stored = ctx.history_of(id(n)).await?[0].reason.clone().unwrap_or_default();
             let kept = stored.strip_suffix('…').unwrap_or_default();
             let whole = (limits::REASON_BYTES - '…'.len_utf8()) / character.len();
-            ensure_eq!(kept, character.repeat(whole), "as many whole characters as fit, and an ellipsis");
+            ensure_eq!(
+                kept,
+                character.repeat(whole),
+                "as many whole characters as fit, and an ellipsis"
+            );
         }
     }
     let long = "r".repeat(2_000);
-    let again = ctx.each([job(99, Queued).reason(long.clone()), job(99, Queued).reason(long)]).await?;
-    ensure_eq!(again[1], crate::sample::unchanged(Queued, 1), "a reason that was cut is the same again");
+    let again = ctx
+        .each([job(99, Queued).reason(long.clone()), job(99, Queued).reason(long)])
+        .await?;
+    ensure_eq!(
+        again[1],
+        crate::sample::unchanged(Queued, 1),
+        "a reason that was cut is the same again"
+    );
     Ok(())
 }
 
 async fn i2_all_fields_may_be_at_their_limit_at_once(ctx: &Ctx) -> CaseResult {
     let text = |bytes: usize| "z".repeat(bytes);
-    let whole = JobUpdate::new(id(1), Queued).at(at(0)).attempt(Attempt::MAX.get());
-    let whole = whole.repo_url(text(limits::REPO_URL_BYTES)).commit_sha("f".repeat(64)).runs_on(text(256));
+    let whole = JobUpdate::new(id(1), Queued)
+        .at(at(0))
+        .attempt(Attempt::MAX.get());
+    let whole = whole
+        .repo_url(text(limits::REPO_URL_BYTES))
+        .commit_sha("f".repeat(64))
+        .runs_on(text(256));
     ctx.one(whole.actor(text(128)).reason(text(1_024))).await?;
     let name = text(255);
-    let whole = VmUpdate::new(id(1), name.clone(), VmState::Failed).at(at(0)).attempt(Attempt::MAX.get());
-    let whole = whole.backend(text(64)).overlay_path(text(4_096)).seed_path(text(4_096));
+    let whole = VmUpdate::new(id(1), name.clone(), VmState::Failed)
+        .at(at(0))
+        .attempt(Attempt::MAX.get());
+    let whole = whole
+        .backend(text(64))
+        .overlay_path(text(4_096))
+        .seed_path(text(4_096));
     ctx.one(whole.actor(text(128)).reason(text(1_024))).await?;
     let row = ctx.job(id(1)).await?;
     let found = [row.repo_url, row.commit_sha, row.runs_on].map(|text| text.unwrap_or_default().len());
@@ -215,7 +305,9 @@ async fn i2_all_fields_may_be_at_their_limit_at_once(ctx: &Ctx) -> CaseResult {
     ensure_eq!(found, [64, 4_096, 4_096], "all of a VM's");
     let lines = ctx.export().await?;
     let outcomes = ctx.apply(super::join::updates_of(&lines)?).await?;
-    let told = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unchanged { .. }));
+    let told = outcomes
+        .iter()
+        .all(|outcome| matches!(outcome, Outcome::Unchanged { .. }));
     ensure!(told, "and the exchange format carries them");
     Ok(())
 }
@@ -230,9 +322,15 @@ async fn i2_filters_have_the_limits_of_what_they_find(ctx: &Ctx) -> CaseResult {
     ];
     for (field, query) in jobs {
         let Err(error) = ctx.backend().jobs(&query).await else {
-            return Err(Stop::Failed(format!("a filter by {field} above its limit is refused")));
+            return Err(Stop::Failed(format!(
+                "a filter by {field} above its limit is refused"
+            )));
         };
-        ensure_eq!((error.kind(), error.context("field")), (ErrorKind::InvalidInput, Some(field)), "by name");
+        ensure_eq!(
+            (error.kind(), error.context("field")),
+            (ErrorKind::InvalidInput, Some(field)),
+            "by name"
+        );
     }
     let vms = [
         ("domain_name", VmQuery::default().domain_name(long(255))),
@@ -240,71 +338,15 @@ async fn i2_filters_have_the_limits_of_what_they_find(ctx: &Ctx) -> CaseResult {
     ];
     for (field, query) in vms {
         let Err(error) = ctx.backend().vms(&query).await else {
-            return Err(Stop::Failed(format!("a filter by {field} above its limit is refused")));
+            return Err(Stop::Failed(format!(
+                "a filter by {field} above its limit is refused"
+            )));
         };
-        ensure_eq!((error.kind(), error.context("field")), (ErrorKind::InvalidInput, Some(field)), "by name");
-    }
-    Ok(())
-}
-
-async fn i7_an_attempt_is_one_to_two_to_the_31(ctx: &Ctx) -> CaseResult {
-    const MAX: u32 = 2_147_483_647;
-    for attempt in [1, 2, MAX - 1, MAX] {
-        ctx.one(job(1, Queued).attempt(attempt)).await?;
-        ensure_eq!(ctx.job(id(1)).await?.attempt.get(), attempt, "stored exactly");
-        ctx.one(vm(1, "vm", VmState::Destroyed).attempt(attempt)).await?;
-        ensure_eq!(ctx.vm(id(1), "vm").await?.attempt.get(), attempt, "a VM's too");
-    }
-    let found: Vec<_> = ctx.history().await?.iter().map(|event| event.attempt().get()).collect();
-    ensure_eq!(found, [1, 2, MAX - 1, MAX].repeat(2), "and in the history, in order");
-    for wrong in [0, MAX + 1, u32::MAX] {
-        for error in [
-            refusal(job(1, Queued).attempt(wrong))?,
-            refusal(vm(1, "vm", VmState::Running).attempt(wrong))?,
-        ] {
-            let told = (error.kind(), error.context("field"));
-            ensure_eq!(told, (ErrorKind::InvalidInput, Some("attempt")), "{wrong} is refused");
-        }
-    }
-    Ok(())
-}
-
-async fn the_default_attempt_is_the_first(ctx: &Ctx) -> CaseResult {
-    ctx.one(job(1, Queued)).await?;
-    ensure_eq!(ctx.job(id(1)).await?.attempt, Attempt::FIRST, "attempt 1 unless said otherwise");
-    let said = ctx.one(job(1, Queued).attempt(1)).await?;
-    ensure_eq!(said, crate::sample::unchanged(Queued, 1), "which is the same slot when it is said");
-    Ok(())
-}
-
-async fn the_nil_id_is_refused(ctx: &Ctx) -> CaseResult {
-    let nil = uuid::Uuid::nil();
-    for error in [
-        refusal(JobUpdate::new(nil, Queued))?,
-        refusal(VmUpdate::new(nil, "vm", VmState::Running))?,
-    ] {
-        let told = (error.kind(), error.context("field"));
-        ensure_eq!(told, (ErrorKind::InvalidInput, Some("request_id")), "nil is what a forgotten id looks like");
-    }
-    ensure!(ctx.backend().job(nil).await?.is_none(), "and no job has it");
-    Ok(())
-}
-
-async fn any_other_id_is_taken(ctx: &Ctx) -> CaseResult {
-    let ids = [
-        "00000000-0000-0000-0000-000000000001",
-        "7fffffff-ffff-1fff-8fff-ffffffffffff",
-        "80000000-0000-4000-8000-000000000000",
-        "c232ab00-9414-11ec-b3c8-9f6bdeced846",
-        "ffffffff-ffff-ffff-ffff-ffffffffffff",
-    ];
-    let ids = ids.map(|text| text.parse::<uuid::Uuid>().expect("these are ids"));
-    ctx.apply(ids.map(|id| JobUpdate::new(id, Queued).at(at(0)))).await?;
-    let rows = crate::walk::jobs(ctx.backend(), JobQuery::default().order(persist_core::Order::ById)).await?;
-    let found: Vec<_> = rows.iter().map(|row| row.request_id).collect();
-    ensure_eq!(found, ids, "any version is taken, and ids are ordered by their bytes, unsigned");
-    for id in ids {
-        ensure_eq!(ctx.job(id).await?.request_id, id, "each is read by its id");
+        ensure_eq!(
+            (error.kind(), error.context("field")),
+            (ErrorKind::InvalidInput, Some(field)),
+            "by name"
+        );
     }
     Ok(())
 }

@@ -1,26 +1,67 @@
-//! The table of cases: a file for each group.
+//! The table of cases: a file or two for each group.
 
 use crate::case::Case;
 
 mod attributes;
 mod batches;
 mod cancelling;
+mod chunks;
+mod closing;
 mod concurrency;
 mod cursors;
+mod endings;
+mod exchange;
+mod health;
 mod history;
 mod input;
 mod join;
+mod keys;
 mod limits;
+mod orders;
 mod outcomes;
 mod pages;
+mod prune;
+mod prune_beside_writers;
+mod prune_calls;
 mod queries;
+mod reading;
 mod repo_urls;
 mod times;
 mod vm_queries;
 mod vms;
+mod walks;
 
-/// All cases, group by group.
-pub(crate) const GROUPS: &[&[Case]] = &[outcomes::CASES, vms::CASES, join::CASES, attributes::CASES, batches::CASES, limits::CASES, input::CASES, repo_urls::CASES, times::CASES, queries::CASES, vm_queries::CASES, pages::CASES, cursors::CASES, history::CASES, concurrency::CASES, cancelling::CASES];
+/// All cases, file by file.
+pub(crate) const GROUPS: &[&[Case]] = &[
+    outcomes::CASES,
+    endings::CASES,
+    vms::CASES,
+    join::CASES,
+    attributes::CASES,
+    batches::CASES,
+    chunks::CASES,
+    limits::CASES,
+    keys::CASES,
+    input::CASES,
+    repo_urls::CASES,
+    times::CASES,
+    queries::CASES,
+    orders::CASES,
+    vm_queries::CASES,
+    pages::CASES,
+    walks::CASES,
+    cursors::CASES,
+    history::CASES,
+    exchange::CASES,
+    concurrency::CASES,
+    reading::CASES,
+    cancelling::CASES,
+    prune::CASES,
+    prune_calls::CASES,
+    prune_beside_writers::CASES,
+    health::CASES,
+    closing::CASES,
+];
 
 /// The table of a group. A case is the function of its name.
 macro_rules! cases {

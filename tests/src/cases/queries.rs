@@ -2,13 +2,10 @@
 
 use persist_core::JobState::{self, Cancelled, Failed, Lost, Queued, Running, Succeeded, TimedOut};
 use persist_core::{ErrorKind, IdRange, JobQuery, JobUpdate, Order, StateTable as _, TimeRange};
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
-use rand::{Rng as _, SeedableRng as _};
 
 use super::cases;
 use crate::case::{CaseResult, Ctx, Stop, ensure, ensure_eq};
-use crate::sample::{at, day, id, job};
+use crate::sample::{at, id, job};
 use crate::walk;
 
 cases! { "queries":
@@ -25,30 +22,33 @@ cases! { "queries":
     a_blank_attribute_matches_no_filter,
     filters_look_at_the_row_and_not_at_its_history,
     a_filter_follows_a_job_as_it_moves,
-    what_matches_nothing_is_an_empty_page,
-    an_empty_store_has_empty_pages,
-    jobs_are_listed_in_each_order,
-    jobs_of_one_time_are_ordered_by_id,
-    the_newest_come_first_unless_said_otherwise,
-    any_combination_of_filters_means_what_matches_says,
 }
 
-const A: &str = "https://example.org/a.git";
+pub(super) const A: &str = "https://example.org/a.git";
 const B: &str = "https://example.org/b.git";
 /// No job.
 const NONE: [u64; 0] = [];
 
 /// Eight jobs, one slot each, ten seconds apart.
-async fn fixture(ctx: &Ctx) -> CaseResult {
+pub(super) async fn fixture(ctx: &Ctx) -> CaseResult {
     let job = |n: u64, state: JobState| JobUpdate::new(id(n), state).at(at(n as i64 * 10));
     ctx.apply([
         job(1, Queued).repo_url(A).commit_sha("aaaa0001").runs_on("small"),
-        job(2, Running).repo_url(A).commit_sha("aaaa0002").runs_on("large"),
+        job(2, Running)
+            .repo_url(A)
+            .commit_sha("aaaa0002")
+            .runs_on("large"),
         job(3, Lost).repo_url(B).commit_sha("aaab0003").runs_on("small"),
-        job(4, Succeeded).repo_url(B).commit_sha("bbbb0004").runs_on("large"),
+        job(4, Succeeded)
+            .repo_url(B)
+            .commit_sha("bbbb0004")
+            .runs_on("large"),
         job(5, Failed).repo_url(A).commit_sha("bbbb"),
         job(6, Cancelled),
-        job(7, TimedOut).repo_url(B).commit_sha("aaaa0007").runs_on("small"),
+        job(7, TimedOut)
+            .repo_url(B)
+            .commit_sha("aaaa0007")
+            .runs_on("small"),
         job(8, Queued).commit_sha("cccc0008").runs_on("large"),
     ])
     .await?;
@@ -60,10 +60,13 @@ async fn found(ctx: &Ctx, query: JobQuery) -> CaseResult<Vec<u64>> {
     numbers(ctx, query.order(Order::OldestFirst)).await
 }
 
-async fn numbers(ctx: &Ctx, query: JobQuery) -> CaseResult<Vec<u64>> {
+pub(super) async fn numbers(ctx: &Ctx, query: JobQuery) -> CaseResult<Vec<u64>> {
     let rows = walk::jobs(ctx.backend(), query.limit(3)).await?;
     let number = |row: &persist_core::Job| (0..1_000).find(|n| id(*n) == row.request_id);
-    rows.iter().map(number).collect::<Option<_>>().ok_or_else(|| Stop::Failed("a stranger's job".into()))
+    rows.iter()
+        .map(number)
+        .collect::<Option<_>>()
+        .ok_or_else(|| Stop::Failed("a stranger's job".into()))
 }
 
 async fn jobs_are_found_by_each_state(ctx: &Ctx) -> CaseResult {
@@ -78,14 +81,23 @@ async fn jobs_are_found_by_each_state(ctx: &Ctx) -> CaseResult {
         (TimedOut, &[7]),
     ];
     for (state, jobs) in expected {
-        ensure_eq!(found(ctx, JobQuery::default().states([state])).await?, jobs, "those that are {state}");
+        ensure_eq!(
+            found(ctx, JobQuery::default().states([state])).await?,
+            jobs,
+            "those that are {state}"
+        );
     }
     Ok(())
 }
 
 async fn jobs_are_found_by_any_of_some_states(ctx: &Ctx) -> CaseResult {
     fixture(ctx).await?;
-    let of = |ended: bool| JobState::TABLE.iter().filter(move |line| line.ended == ended).map(|line| line.state);
+    let of = |ended: bool| {
+        JobState::TABLE
+            .iter()
+            .filter(move |line| line.ended == ended)
+            .map(|line| line.state)
+    };
     let expected: [(Vec<JobState>, &[u64]); 8] = [
         (vec![], &[1, 2, 3, 4, 5, 6, 7, 8]),
         (of(true).chain(of(false)).collect(), &[1, 2, 3, 4, 5, 6, 7, 8]),
@@ -105,9 +117,22 @@ async fn jobs_are_found_by_any_of_some_states(ctx: &Ctx) -> CaseResult {
 
 async fn jobs_are_found_by_repository(ctx: &Ctx) -> CaseResult {
     fixture(ctx).await?;
-    ensure_eq!(found(ctx, JobQuery::default().repo_url(A)).await?, [1, 2, 5], "those of this repository");
-    ensure_eq!(found(ctx, JobQuery::default().repo_url(B)).await?, [3, 4, 7], "those of the other");
-    for near in ["https://example.org/a", "https://example.org/A.git", "https://example.org/a.git/", "a.git"] {
+    ensure_eq!(
+        found(ctx, JobQuery::default().repo_url(A)).await?,
+        [1, 2, 5],
+        "those of this repository"
+    );
+    ensure_eq!(
+        found(ctx, JobQuery::default().repo_url(B)).await?,
+        [3, 4, 7],
+        "those of the other"
+    );
+    for near in [
+        "https://example.org/a",
+        "https://example.org/A.git",
+        "https://example.org/a.git/",
+        "a.git",
+    ] {
         let none = found(ctx, JobQuery::default().repo_url(near)).await?;
         ensure_eq!(none, NONE, "to the byte: {near} is another");
     }
@@ -131,7 +156,12 @@ async fn jobs_are_found_by_the_beginning_of_a_commit(ctx: &Ctx) -> CaseResult {
         let query = JobQuery::default().commit_sha(prefix);
         ensure_eq!(found(ctx, query).await?, jobs, "commits that begin with {prefix}");
     }
-    ctx.one(JobUpdate::new(id(9), Queued).at(at(90)).commit_sha("f".repeat(64))).await?;
+    ctx.one(
+        JobUpdate::new(id(9), Queued)
+            .at(at(90))
+            .commit_sha("f".repeat(64)),
+    )
+    .await?;
     for digits in [1, 63, 64] {
         let query = JobQuery::default().commit_sha("f".repeat(digits));
         ensure_eq!(found(ctx, query).await?, [9], "{digits} times the highest digit");
@@ -141,9 +171,21 @@ async fn jobs_are_found_by_the_beginning_of_a_commit(ctx: &Ctx) -> CaseResult {
 
 async fn jobs_are_found_by_runner_label(ctx: &Ctx) -> CaseResult {
     fixture(ctx).await?;
-    ensure_eq!(found(ctx, JobQuery::default().runs_on("small")).await?, [1, 3, 7], "those of this label");
-    ensure_eq!(found(ctx, JobQuery::default().runs_on("smal")).await?, NONE, "it is no prefix");
-    ensure_eq!(found(ctx, JobQuery::default().runs_on("Small")).await?, NONE, "to the byte");
+    ensure_eq!(
+        found(ctx, JobQuery::default().runs_on("small")).await?,
+        [1, 3, 7],
+        "those of this label"
+    );
+    ensure_eq!(
+        found(ctx, JobQuery::default().runs_on("smal")).await?,
+        NONE,
+        "it is no prefix"
+    );
+    ensure_eq!(
+        found(ctx, JobQuery::default().runs_on("Small")).await?,
+        NONE,
+        "to the byte"
+    );
     Ok(())
 }
 
@@ -160,15 +202,26 @@ async fn jobs_are_found_by_the_time_of_their_creation(ctx: &Ctx) -> CaseResult {
     ];
     for (from, until, jobs) in expected {
         let query = JobQuery::default().created(TimeRange::new(from.map(at), until.map(at)));
-        ensure_eq!(found(ctx, query.clone()).await?, jobs, "half open: {from:?} belongs to it, {until:?} not");
+        ensure_eq!(
+            found(ctx, query.clone()).await?,
+            jobs,
+            "half open: {from:?} belongs to it, {until:?} not"
+        );
         let newest = numbers(ctx, query.clone()).await?;
-        ensure!(newest.iter().rev().eq(jobs), "the newest first as well: {newest:?}");
+        ensure!(
+            newest.iter().rev().eq(jobs),
+            "the newest first as well: {newest:?}"
+        );
         let by_id = numbers(ctx, query.order(Order::ById)).await?;
         ensure_eq!(by_id, jobs, "and by id");
     }
     ctx.one(job(3, Queued).at(at(5))).await?;
     let query = JobQuery::default().created(TimeRange::new(None, Some(at(10))));
-    ensure_eq!(found(ctx, query).await?, [3], "a late update moves a job to where it began");
+    ensure_eq!(
+        found(ctx, query).await?,
+        [3],
+        "a late update moves a job to where it began"
+    );
     Ok(())
 }
 
@@ -184,22 +237,43 @@ async fn jobs_are_found_by_a_range_of_ids(ctx: &Ctx) -> CaseResult {
     ];
     for (from, to, jobs) in expected {
         let query = JobQuery::default().ids(IdRange::new(from.map(id), to.map(id)));
-        ensure_eq!(found(ctx, query.clone()).await?, jobs, "closed: {from:?} and {to:?} belong to it");
-        ensure_eq!(numbers(ctx, query.order(Order::ById)).await?, jobs, "in the order of ids too");
+        ensure_eq!(
+            found(ctx, query.clone()).await?,
+            jobs,
+            "closed: {from:?} and {to:?} belong to it"
+        );
+        ensure_eq!(
+            numbers(ctx, query.order(Order::ById)).await?,
+            jobs,
+            "in the order of ids too"
+        );
     }
     Ok(())
 }
 
 async fn jobs_are_found_by_the_beginning_of_their_id(ctx: &Ctx) -> CaseResult {
     fixture(ctx).await?;
-    ctx.one(JobUpdate::new(uuid::Uuid::from_u128(u128::MAX), Queued).at(at(0))).await?;
+    ctx.one(JobUpdate::new(uuid::Uuid::from_u128(u128::MAX), Queued).at(at(0)))
+        .await?;
     let whole = id(4).to_string();
-    for (prefix, jobs) in [(whole.as_str(), vec![4]), (&whole[..8], (1..=8).collect()), ("abc", vec![])] {
+    for (prefix, jobs) in [
+        (whole.as_str(), vec![4]),
+        (&whole[..8], (1..=8).collect()),
+        ("abc", vec![]),
+    ] {
         let query = JobQuery::default().ids(IdRange::of_prefix(prefix)?);
-        ensure_eq!(found(ctx, query).await?, jobs, "those whose id begins with {prefix}");
+        ensure_eq!(
+            found(ctx, query).await?,
+            jobs,
+            "those whose id begins with {prefix}"
+        );
     }
     let last = JobQuery::default().ids(IdRange::of_prefix("f")?);
-    ensure_eq!(ctx.backend().jobs(&last).await?.items.len(), 1, "up to the last of all ids");
+    ensure_eq!(
+        ctx.backend().jobs(&last).await?.items.len(),
+        1,
+        "up to the last of all ids"
+    );
     Ok(())
 }
 
@@ -209,7 +283,11 @@ async fn a_range_that_ends_before_it_begins_is_refused(ctx: &Ctx) -> CaseResult 
         return Err(Stop::Failed("such a range is a mistake".into()));
     };
     let told = (error.kind(), error.context("field"));
-    ensure_eq!(told, (ErrorKind::InvalidInput, Some("created")), "which is told, not answered by nothing");
+    ensure_eq!(
+        told,
+        (ErrorKind::InvalidInput, Some("created")),
+        "which is told, not answered by nothing"
+    );
     Ok(())
 }
 
@@ -237,109 +315,59 @@ async fn a_blank_attribute_matches_no_filter(ctx: &Ctx) -> CaseResult {
         JobQuery::default().runs_on("small"),
         JobQuery::default().runs_on(" "),
     ] {
-        ensure_eq!(found(ctx, query).await?, NONE, "what is unknown is not equal to anything");
+        ensure_eq!(
+            found(ctx, query).await?,
+            NONE,
+            "what is unknown is not equal to anything"
+        );
     }
     Ok(())
 }
 
 async fn filters_look_at_the_row_and_not_at_its_history(ctx: &Ctx) -> CaseResult {
-    ctx.each([job(1, Queued).runs_on("small").repo_url(A), job(1, Running).runs_on("large")]).await?;
-    ensure_eq!(found(ctx, JobQuery::default().states([Queued])).await?, NONE, "it was queued, it is not");
-    ensure_eq!(found(ctx, JobQuery::default().runs_on("small")).await?, NONE, "a value of a lower slot");
-    ensure_eq!(found(ctx, JobQuery::default().runs_on("large").repo_url(A)).await?, [1], "the row's values");
+    ctx.each([
+        job(1, Queued).runs_on("small").repo_url(A),
+        job(1, Running).runs_on("large"),
+    ])
+    .await?;
+    ensure_eq!(
+        found(ctx, JobQuery::default().states([Queued])).await?,
+        NONE,
+        "it was queued, it is not"
+    );
+    ensure_eq!(
+        found(ctx, JobQuery::default().runs_on("small")).await?,
+        NONE,
+        "a value of a lower slot"
+    );
+    ensure_eq!(
+        found(ctx, JobQuery::default().runs_on("large").repo_url(A)).await?,
+        [1],
+        "the row's values"
+    );
     Ok(())
 }
 
 async fn a_filter_follows_a_job_as_it_moves(ctx: &Ctx) -> CaseResult {
-    for (attempt, state) in [(1, Queued), (1, Running), (1, Lost), (1, Failed), (2, Running), (2, Succeeded)] {
+    for (attempt, state) in [
+        (1, Queued),
+        (1, Running),
+        (1, Lost),
+        (1, Failed),
+        (2, Running),
+        (2, Succeeded),
+    ] {
         ctx.one(job(1, state).attempt(attempt)).await?;
         for line in JobState::TABLE {
             let expected: &[u64] = if line.state == state { &[1] } else { &[] };
             let query = JobQuery::default().states([line.state]);
-            ensure_eq!(found(ctx, query).await?, expected, "it is {state} and not {}", line.name);
+            ensure_eq!(
+                found(ctx, query).await?,
+                expected,
+                "it is {state} and not {}",
+                line.name
+            );
         }
-    }
-    Ok(())
-}
-
-async fn what_matches_nothing_is_an_empty_page(ctx: &Ctx) -> CaseResult {
-    fixture(ctx).await?;
-    for order in [Order::NewestFirst, Order::OldestFirst, Order::ById] {
-        let query = JobQuery::default().repo_url(A).states([TimedOut]).order(order);
-        let page = ctx.backend().jobs(&query).await?;
-        ensure!(page.items.is_empty() && page.next.is_none(), "no rows, and nothing that follows");
-    }
-    Ok(())
-}
-
-async fn an_empty_store_has_empty_pages(ctx: &Ctx) -> CaseResult {
-    let jobs = ctx.backend().jobs(&JobQuery::default()).await?;
-    ensure!(jobs.items.is_empty() && jobs.next.is_none(), "no jobs");
-    let vms = ctx.backend().vms(&persist_core::VmQuery::default()).await?;
-    ensure!(vms.items.is_empty() && vms.next.is_none(), "no VMs");
-    let events = ctx.backend().events(&persist_core::EventQuery::default()).await?;
-    ensure!(events.items.is_empty() && events.next.is_none(), "no history");
-    Ok(())
-}
-
-async fn jobs_are_listed_in_each_order(ctx: &Ctx) -> CaseResult {
-    // Times and ids run against each other.
-    ctx.apply([(1, 30), (2, 10), (3, 40), (4, 20)].map(|(n, time)| job(n, Queued).at(at(time)))).await?;
-    let query = JobQuery::default();
-    ensure_eq!(numbers(ctx, query.clone().order(Order::OldestFirst)).await?, [2, 4, 1, 3], "the oldest first");
-    ensure_eq!(numbers(ctx, query.clone().order(Order::NewestFirst)).await?, [3, 1, 4, 2], "the newest first");
-    ensure_eq!(numbers(ctx, query.order(Order::ById)).await?, [1, 2, 3, 4], "by id");
-    Ok(())
-}
-
-async fn jobs_of_one_time_are_ordered_by_id(ctx: &Ctx) -> CaseResult {
-    ctx.apply([4, 2, 5, 1, 3].map(|n| job(n, Queued))).await?;
-    let query = JobQuery::default();
-    ensure_eq!(numbers(ctx, query.clone().order(Order::OldestFirst)).await?, [1, 2, 3, 4, 5], "ids ascend");
-    ensure_eq!(numbers(ctx, query.order(Order::NewestFirst)).await?, [5, 4, 3, 2, 1], "and descend");
-    Ok(())
-}
-
-async fn the_newest_come_first_unless_said_otherwise(ctx: &Ctx) -> CaseResult {
-    ctx.apply((0..60).map(|n| job(n, Queued).at(at(n as i64)))).await?;
-    let page = ctx.backend().jobs(&JobQuery::default()).await?;
-    let found: Vec<_> = page.items.iter().map(|row| row.request_id).collect();
-    ensure_eq!(found, (10..60).rev().map(id).collect::<Vec<_>>(), "50 rows, the newest first");
-    ensure!(page.next.is_some(), "and ten that follow");
-    Ok(())
-}
-
-async fn any_combination_of_filters_means_what_matches_says(ctx: &Ctx) -> CaseResult {
-    ctx.apply(day(20, 150)).await?;
-    let all = walk::jobs(ctx.backend(), JobQuery::default().order(Order::OldestFirst).limit(1_000)).await?;
-    let mut random = StdRng::seed_from_u64(21);
-    for _ in 0..60 {
-        let mut query = JobQuery::default().order(Order::OldestFirst).limit(random.random_range(1..100));
-        let some = all.choose(&mut random).ok_or_else(|| Stop::Failed("the day has jobs".into()))?;
-        let other = all.choose(&mut random).unwrap_or(some);
-        if random.random_bool(0.5) {
-            query = query.states(JobState::TABLE.iter().map(|line| line.state).filter(|_| random.random_bool(0.5)));
-        }
-        if let Some(url) = some.repo_url.as_ref().filter(|_| random.random_bool(0.5)) {
-            query = query.repo_url(url);
-        }
-        if let Some(sha) = some.commit_sha.as_ref().filter(|_| random.random_bool(0.3)) {
-            query = query.commit_sha(&sha[..random.random_range(1..3)]);
-        }
-        if random.random_bool(0.3) {
-            query = query.runs_on("ubuntu-24.04");
-        }
-        if random.random_bool(0.4) {
-            let (from, until) = (some.created_at.min(other.created_at), some.created_at.max(other.created_at));
-            query = query.created(TimeRange::new(Some(from), Some(until)));
-        }
-        if random.random_bool(0.4) {
-            let (from, to) = (some.request_id.min(other.request_id), some.request_id.max(other.request_id));
-            query = query.ids(IdRange::new(Some(from), Some(to)));
-        }
-        let checked = query.check()?;
-        let expected: Vec<_> = all.iter().filter(|row| checked.matches(row)).cloned().collect();
-        ensure_eq!(walk::jobs(ctx.backend(), query.clone()).await?, expected, "one meaning: {query:?}");
     }
     Ok(())
 }
