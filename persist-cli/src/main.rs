@@ -22,6 +22,7 @@ mod timeline;
 mod visible;
 mod vms;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
@@ -47,8 +48,11 @@ fn run(cli: Cli) -> Result<Code, Failure> {
     // Everything that matters was awaited and closed; what is left must not hold the program up.
     runtime.shutdown_background();
     let code = code?;
-    context.out.flush()?;
-    Ok(code)
+    match context.out.flush() {
+        // Who reads has seen enough; what was done stays true.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(code),
+        flushed => Ok(flushed.map(|()| code)?),
+    }
 }
 
 async fn command(command: Command, context: &mut Context) -> Result<Code, Failure> {

@@ -153,7 +153,8 @@ pub(crate) async fn run(what: RecordWhat, context: &mut Context) -> Result<Code,
         Format::Json | Format::Jsonl => context.out.json(&outcome)?,
     }
     if matches!(outcome, Outcome::Refused { .. }) {
-        context.out.flush()?;
+        // So that this comes behind the outcome; an error is met again at the end.
+        let _ = context.out.flush();
         talk::say("nothing is overwritten; to run it again or to correct an ending, record --attempt next");
         return Ok(Code::Refused);
     }

@@ -2,6 +2,10 @@
 
 use tokio::sync::watch;
 
+use crate::talk;
+
+const ASKED: &str = "stopping after what is in flight; once more to end at once";
+
 /// The number of the signal that asked to stop, once one came.
 pub(crate) type Stop = watch::Receiver<Option<u8>>;
 
@@ -20,6 +24,7 @@ pub(crate) fn listen() -> std::io::Result<Stop> {
             if ask.borrow().is_some() {
                 std::process::exit(128 + i32::from(number));
             }
+            talk::say(ASKED);
             ask.send_replace(Some(number));
         }
     });
@@ -35,6 +40,7 @@ pub(crate) fn listen() -> std::io::Result<Stop> {
             if ask.borrow().is_some() {
                 std::process::exit(130);
             }
+            talk::say(ASKED);
             ask.send_replace(Some(2));
         }
     });

@@ -59,7 +59,7 @@ fn cases(kind: Kind) -> u32 {
 fn hold<S: Strategy>(
     kind: Kind,
     strategy: S,
-    property: impl AsyncFn(&Store, S::Value) -> TestCaseResult,
+    property: &impl AsyncFn(&Store, S::Value) -> TestCaseResult,
 ) -> Result<(), Failed> {
     let runtime = Runtime::new()?;
     let store = runtime
@@ -77,6 +77,7 @@ fn hold<S: Strategy>(
     held.map_err(|error| error.to_string().into())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "stands behind `map_err`")]
 fn failed(error: Error) -> TestCaseError {
     TestCaseError::fail(format!("unexpected error: {error:?}"))
 }
@@ -104,20 +105,24 @@ async fn expected(drafts: &[Draft]) -> Result<Whole, TestCaseError> {
 }
 
 fn join(kind: Kind) -> Result<(), Failed> {
-    hold(kind, strategy::replays(MOST), async |store, (drafts, batches)| {
-        for batch in &batches {
-            apply(store.backend(), batch).await?;
-        }
-        prop_assert_eq!(read(store.backend()).await?, expected(&drafts).await?);
-        Ok(())
-    })
+    hold(
+        kind,
+        strategy::replays(MOST),
+        &async |store, (drafts, batches)| {
+            for batch in &batches {
+                apply(store.backend(), batch).await?;
+            }
+            prop_assert_eq!(read(store.backend()).await?, expected(&drafts).await?);
+            Ok(())
+        },
+    )
 }
 
 fn fold(kind: Kind) -> Result<(), Failed> {
     hold(
         kind,
         vec(strategy::drafts(MOST / 2), 1..4),
-        async |store, batches| {
+        &async |store, batches| {
             for batch in &batches {
                 apply(store.backend(), batch).await?;
                 place::fold_holds(store.backend()).await;
@@ -128,7 +133,7 @@ fn fold(kind: Kind) -> Result<(), Failed> {
 }
 
 fn outcomes(kind: Kind) -> Result<(), Failed> {
-    hold(kind, strategy::drafts(MOST), async |store, drafts| {
+    hold(kind, strategy::drafts(MOST), &async |store, drafts| {
         let memory = persist_memory::MemoryBackend::new();
         let mut one_by_one = Vec::new();
         for claim in claims(&drafts) {
@@ -152,28 +157,32 @@ async fn insist(backend: Arc<dyn PersistBackend>, claims: Vec<Claim>) -> Result<
 }
 
 fn writers(kind: Kind) -> Result<(), Failed> {
-    hold(kind, strategy::replays(MOST), async |store, (drafts, batches)| {
-        let opened = store.open().await.transpose().map_err(failed)?;
-        let second = opened.as_ref().unwrap_or_else(|| store.backend());
-        let mut writers = tokio::task::JoinSet::new();
-        for (n, batch) in batches.iter().enumerate() {
-            let handle = if n % 2 == 0 { store.backend() } else { second };
-            writers.spawn(insist(Arc::clone(handle), claims(batch)));
-        }
-        for written in writers.join_all().await {
-            written.map_err(failed)?;
-        }
-        prop_assert_eq!(read(second).await?, expected(&drafts).await?);
-        if let Some(second) = opened {
-            second.close().await.map_err(failed)?;
-        }
-        Ok(())
-    })
+    hold(
+        kind,
+        strategy::replays(MOST),
+        &async |store, (drafts, batches)| {
+            let opened = store.open().await.transpose().map_err(failed)?;
+            let second = opened.as_ref().unwrap_or_else(|| store.backend());
+            let mut writers = tokio::task::JoinSet::new();
+            for (n, batch) in batches.iter().enumerate() {
+                let handle = if n % 2 == 0 { store.backend() } else { second };
+                writers.spawn(insist(Arc::clone(handle), claims(batch)));
+            }
+            for written in writers.join_all().await {
+                written.map_err(failed)?;
+            }
+            prop_assert_eq!(read(second).await?, expected(&drafts).await?);
+            if let Some(second) = opened {
+                second.close().await.map_err(failed)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 fn jobs(kind: Kind) -> Result<(), Failed> {
     let cases = (strategy::drafts(MOST), vec(strategy::job_query(), 1..8));
-    hold(kind, cases, async |store, (drafts, queries)| {
+    hold(kind, cases, &async |store, (drafts, queries)| {
         apply(store.backend(), &drafts).await?;
         let all = read(store.backend()).await?.jobs;
         for query in queries {
@@ -183,7 +192,7 @@ fn jobs(kind: Kind) -> Result<(), Failed> {
             wanted.sort_by_key(|job| (job.created_at, job.request_id));
             match query.order {
                 Order::OldestFirst => {
-                    wanted.retain(|job| after.is_none_or(|place| (job.created_at, job.request_id) > place))
+                    wanted.retain(|job| after.is_none_or(|place| (job.created_at, job.request_id) > place));
                 }
                 Order::NewestFirst => {
                     wanted.reverse();
@@ -204,7 +213,7 @@ fn jobs(kind: Kind) -> Result<(), Failed> {
 
 fn vms(kind: Kind) -> Result<(), Failed> {
     let cases = (strategy::drafts(MOST), vec(strategy::vm_query(), 1..8));
-    hold(kind, cases, async |store, (drafts, queries)| {
+    hold(kind, cases, &async |store, (drafts, queries)| {
         apply(store.backend(), &drafts).await?;
         let all = read(store.backend()).await?.vms;
         for query in queries {
@@ -215,7 +224,7 @@ fn vms(kind: Kind) -> Result<(), Failed> {
             wanted.sort_by_key(|vm| (vm.created_at, vm.key()));
             match query.order {
                 Order::OldestFirst => {
-                    wanted.retain(|vm| after.is_none_or(|place| (vm.created_at, vm.key()) > *place))
+                    wanted.retain(|vm| after.is_none_or(|place| (vm.created_at, vm.key()) > *place));
                 }
                 Order::NewestFirst => {
                     wanted.reverse();
@@ -239,7 +248,7 @@ fn events(kind: Kind) -> Result<(), Failed> {
         vec(strategy::drafts(MOST / 2), 1..4),
         vec(strategy::event_query(), 1..6),
     );
-    hold(kind, cases, async |store, (batches, queries)| {
+    hold(kind, cases, &async |store, (batches, queries)| {
         for batch in &batches {
             apply(store.backend(), batch).await?;
         }
@@ -274,7 +283,7 @@ fn imported(lines: &[String]) -> Result<Vec<Claim>> {
 }
 
 fn export(kind: Kind) -> Result<(), Failed> {
-    hold(kind, strategy::drafts(MOST), async |store, drafts| {
+    hold(kind, strategy::drafts(MOST), &async |store, drafts| {
         let (here, elsewhere) = (store.backend(), persist_memory::MemoryBackend::new());
         apply(here, &drafts).await?;
         let before = read(here).await?;
@@ -296,7 +305,7 @@ fn export(kind: Kind) -> Result<(), Failed> {
 }
 
 fn stored(kind: Kind) -> Result<(), Failed> {
-    hold(kind, values::within_limits(), async |store, update: Update| {
+    hold(kind, values::within_limits(), &async |store, update: Update| {
         let claim = update.check(&FixedClock(sample::at(0))).map_err(failed)?;
         store
             .backend()

@@ -86,7 +86,7 @@ pub(crate) fn start(
     mut stop: Stop,
 ) -> mpsc::Receiver<Block> {
     let (count, block_lines) = match backend.name() {
-        "postgres" | "sqlite" => (SERVER_LANES, SERVER_LANES * SHARE),
+        "postgres" => (SERVER_LANES, SERVER_LANES * SHARE),
         // One writer of one file, or one lock: more lanes would only wait for each other.
         _ => (1, CHUNK),
     };
@@ -98,7 +98,7 @@ pub(crate) fn start(
             let mut read = Vec::with_capacity(block_lines);
             let more = tokio::select! {
                 biased;
-                _ = stop.wait_for(Option::is_some) => false,
+                Ok(_) = stop.wait_for(Option::is_some) => false,
                 lines = items.recv_many(&mut read, block_lines) => lines > 0,
             };
             if !more || blocks.send(deal(read, &lanes).await).await.is_err() {

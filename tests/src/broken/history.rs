@@ -244,7 +244,7 @@ async fn all(broken: &Broken, defect: Option<Histories>, query: &EventQuery) -> 
             }
         }
         Some(Histories::RecordedIsReported) => {
-            events.iter_mut().for_each(|event| event.recorded_at = event.at)
+            events.iter_mut().for_each(|event| event.recorded_at = event.at);
         }
         Some(Histories::ReasonIsLost) => events.iter_mut().for_each(|event| event.reason = None),
         Some(Histories::OnlyTheLastIsKept) => {

@@ -96,7 +96,7 @@ impl PersistBackend for Broken {
             Some(Defect::History(Histories::FillKeepsNumber)) => history::apply(self, claims).await?,
             _ => self.inner.apply(claims).await?,
         };
-        if let None | Some(Defect::Row(_) | Defect::Life(Lives::LostAtClose)) = self.defect {
+        if let None | Some(Defect::Job(_) | Defect::Vm(_) | Defect::Life(Lives::LostAtClose)) = self.defect {
             let mut log = self.shared.log.lock();
             for (claim, outcome) in claims.iter().zip(&outcomes) {
                 log.entry(claim.subject().clone())
@@ -138,8 +138,8 @@ impl PersistBackend for Broken {
             return Ok(Page::new(Vec::new(), None));
         }
         match self.defect {
-            None | Some(Defect::List(_)) => list::jobs(self, query).await,
-            Some(Defect::Row(_)) => row::jobs(self, query).await,
+            None | Some(Defect::Jobs(_)) => list::jobs(self, query).await,
+            Some(Defect::Job(_)) => row::jobs(self, query).await,
             Some(_) => self.inner.jobs(query).await,
         }
     }
@@ -150,8 +150,8 @@ impl PersistBackend for Broken {
             return Ok(Page::new(Vec::new(), None));
         }
         match self.defect {
-            None | Some(Defect::List(_)) => list::vms(self, query).await,
-            Some(Defect::Row(_)) => row::vms(self, query).await,
+            None | Some(Defect::Vms(_)) => list::vms(self, query).await,
+            Some(Defect::Vm(_)) => row::vms(self, query).await,
             Some(_) => self.inner.vms(query).await,
         }
     }

@@ -1,14 +1,9 @@
 //! Defects of the lists of jobs and VMs: filters, order, pages, cursors.
 
-use std::cmp::Ordering;
-
+use super::page::{Asked, Line};
+use super::{Broken, Defect};
 use futures_util::TryStreamExt as _;
-use persist_core::{
-    Cursor, Job, JobQuery, Order, Page, PersistExt as _, Position, Result, Timestamp, Vm, VmQuery,
-};
-use uuid::Uuid;
-
-use super::{Broken, Defect, row};
+use persist_core::{Cursor, Job, JobQuery, Order, Page, PersistExt as _, Position, Result, Vm, VmQuery};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +66,16 @@ pub enum Lists {
     LastIdIsExclusive,
 }
 
-/// All, with the case that notices.
-pub(super) const ALL: &[(Lists, &str)] = &[
-    (Lists::BorderIsSkipped, "pages::one_row_more_makes_another_page"),
-    (Lists::BorderIsDoubled, "pages::one_row_more_makes_another_page"),
+/// Of jobs, with the case that notices.
+pub(super) const JOBS: &[(Lists, &str)] = &[
+    (
+        Lists::BorderIsSkipped,
+        "pages::every_size_of_page_walks_along_the_same_rows",
+    ),
+    (
+        Lists::BorderIsDoubled,
+        "pages::every_size_of_page_walks_along_the_same_rows",
+    ),
     (
         Lists::PagesAreOffsets,
         "pages::x4_jobs_are_seen_once_while_others_come",
@@ -92,7 +93,10 @@ pub(super) const ALL: &[(Lists, &str)] = &[
         Lists::LastPageHasNext,
         "pages::as_many_rows_as_the_limit_are_the_last_page",
     ),
-    (Lists::NextIsMissing, "pages::one_row_more_makes_another_page"),
+    (
+        Lists::NextIsMissing,
+        "pages::every_size_of_page_walks_along_the_same_rows",
+    ),
     (
         Lists::DamagedCursorIsStart,
         "cursors::a_damaged_cursor_is_refused",
@@ -106,9 +110,11 @@ pub(super) const ALL: &[(Lists, &str)] = &[
         "cursors::a_cursor_of_another_order_is_refused",
     ),
     (Lists::OrderIsIgnored, "queries::jobs_are_listed_in_each_order"),
-    (Lists::OrderedByUpdate, "queries::jobs_are_listed_in_each_order"),
+    (
+        Lists::OrderedByUpdate,
+        "queries::jobs_are_listed_by_creation_and_not_by_update",
+    ),
     (Lists::TiesAscend, "queries::jobs_of_one_time_are_ordered_by_id"),
-    (Lists::NamesFoldCase, "input::i5_names_are_ordered_by_their_bytes"),
     (Lists::TextsFoldCase, "input::i5_case_is_told_apart"),
     (
         Lists::TextsArePatterns,
@@ -154,24 +160,97 @@ pub(super) const ALL: &[(Lists, &str)] = &[
     ),
 ];
 
+/// Of VMs, with the case that notices.
+pub(super) const VMS: &[(Lists, &str)] = &[
+    (Lists::BorderIsSkipped, "pages::one_row_more_makes_another_page"),
+    (Lists::BorderIsDoubled, "pages::one_row_more_makes_another_page"),
+    (
+        Lists::PagesAreOffsets,
+        "pages::x4_vms_are_seen_once_while_others_come",
+    ),
+    (Lists::LimitIsIgnored, "vm_queries::vms_of_one_job_are_paged"),
+    (
+        Lists::LimitOfZeroIsTaken,
+        "pages::a_limit_outside_of_its_range_is_refused",
+    ),
+    (
+        Lists::HugeLimitIsTaken,
+        "pages::a_limit_outside_of_its_range_is_refused",
+    ),
+    (
+        Lists::LastPageHasNext,
+        "pages::as_many_rows_as_the_limit_are_the_last_page",
+    ),
+    (Lists::NextIsMissing, "pages::one_row_more_makes_another_page"),
+    (
+        Lists::DamagedCursorIsStart,
+        "cursors::what_never_was_a_cursor_is_refused",
+    ),
+    (
+        Lists::ForeignCursorIsStart,
+        "cursors::a_cursor_of_another_listing_is_refused",
+    ),
+    (
+        Lists::OtherOrdersCursorIsTaken,
+        "cursors::a_cursor_of_another_order_is_refused",
+    ),
+    (Lists::OrderIsIgnored, "vm_queries::vms_are_listed_in_each_order"),
+    (
+        Lists::OrderedByUpdate,
+        "vm_queries::vms_are_listed_by_creation_and_not_by_update",
+    ),
+    (Lists::TiesAscend, "vm_queries::vms_are_listed_in_each_order"),
+    (Lists::NamesFoldCase, "input::i5_names_are_ordered_by_their_bytes"),
+    (Lists::TextsFoldCase, "input::i5_case_is_told_apart"),
+    (
+        Lists::TextsArePatterns,
+        "input::i4_wildcards_and_escapes_are_found_literally",
+    ),
+    (Lists::FilterIsIgnored, "vm_queries::vms_are_found_by_hypervisor"),
+    (
+        Lists::BlankPassesFilter,
+        "vm_queries::vms_are_found_by_hypervisor",
+    ),
+    (
+        Lists::OneStateCounts,
+        "vm_queries::vms_are_found_by_any_of_some_states",
+    ),
+    (
+        Lists::EndedIncludesLive,
+        "vm_queries::vms_are_found_by_each_state",
+    ),
+    (
+        Lists::UntilIsInclusive,
+        "vm_queries::vms_are_found_by_the_time_of_their_creation",
+    ),
+    (
+        Lists::FromIsExclusive,
+        "vm_queries::vms_are_found_by_the_time_of_their_creation",
+    ),
+    (
+        Lists::RangeIsOfUpdate,
+        "vm_queries::vms_are_found_by_the_time_of_their_creation",
+    ),
+    (
+        Lists::LastIdIsExclusive,
+        "vm_queries::vms_are_found_by_a_range_of_ids",
+    ),
+];
+
 /// The broken clause of a listing, or none.
 #[derive(Clone, Copy)]
 pub(super) struct Listing<'a> {
-    broken: &'a Broken,
+    pub(super) broken: &'a Broken,
     pub(super) defect: Option<Lists>,
-}
-
-fn listing(broken: &Broken) -> Listing<'_> {
-    let defect = match broken.defect {
-        Some(Defect::List(defect)) => Some(defect),
-        _ => None,
-    };
-    Listing { broken, defect }
 }
 
 /// A page of jobs.
 pub(super) async fn jobs(broken: &Broken, query: &JobQuery) -> Result<Page<Job>> {
-    let listing = listing(broken);
+    let defect = match broken.defect {
+        Some(Defect::Jobs(defect)) => Some(defect),
+        _ => None,
+    };
+    let listing = Listing { broken, defect };
     let asked = query
         .clone()
         .limit(listing.limit(query.limit))
@@ -188,21 +267,28 @@ pub(super) async fn jobs(broken: &Broken, query: &JobQuery) -> Result<Page<Job>>
         .try_collect::<Vec<_>>()
         .await?
     {
-        rows.extend(
-            row::job(broken, job)
-                .await?
-                .filter(|job| listing.passes_job(&checked, job))
-                .map(Line::job),
-        );
+        if listing.passes_job(&checked, &job) {
+            rows.push(Line::job(job));
+        }
     }
     let after = checked.position()?.map(|(at, id)| (at, id, String::new()));
-    let cursor = |at, id, _| Cursor::encode(&Position::Job(checked.order, at, id));
-    Ok(listing.page(rows, checked.order, after, asked.limit, &checked.after, cursor))
+    let asked = Asked {
+        order: checked.order,
+        after,
+        limit: asked.limit,
+        cursor: checked.after,
+        cursor_of: &|(at, id, _)| Cursor::encode(&Position::Job(checked.order, at, id)),
+    };
+    Ok(listing.page(rows, asked))
 }
 
 /// A page of VMs.
 pub(super) async fn vms(broken: &Broken, query: &VmQuery) -> Result<Page<Vm>> {
-    let listing = listing(broken);
+    let defect = match broken.defect {
+        Some(Defect::Vms(defect)) => Some(defect),
+        _ => None,
+    };
+    let listing = Listing { broken, defect };
     let asked = query
         .clone()
         .limit(listing.limit(query.limit))
@@ -215,53 +301,21 @@ pub(super) async fn vms(broken: &Broken, query: &VmQuery) -> Result<Page<Vm>> {
         .try_collect::<Vec<_>>()
         .await?
     {
-        rows.extend(
-            row::vm(broken, vm)
-                .await?
-                .filter(|vm| listing.passes_vm(&checked, vm))
-                .map(Line::vm),
-        );
+        if listing.passes_vm(&checked, &vm) {
+            rows.push(Line::vm(vm));
+        }
     }
     let after = checked
         .position()?
         .map(|(at, key)| (at, key.request_id, key.domain_name));
-    let cursor = |at, id, name| Cursor::encode(&Position::Vm(checked.order, at, id, name));
-    Ok(listing.page(rows, checked.order, after, asked.limit, &checked.after, cursor))
-}
-
-/// What jobs and VMs have in common in a list.
-struct Line<T> {
-    row: T,
-    id: Uuid,
-    name: String,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl Line<Job> {
-    fn job(row: Job) -> Self {
-        let (id, created_at, updated_at) = (row.request_id, row.created_at, row.updated_at);
-        Self {
-            row,
-            id,
-            name: String::new(),
-            created_at,
-            updated_at,
-        }
-    }
-}
-
-impl Line<Vm> {
-    fn vm(row: Vm) -> Self {
-        let (id, created_at, updated_at) = (row.request_id, row.created_at, row.updated_at);
-        Self {
-            id,
-            name: row.domain_name.clone(),
-            row,
-            created_at,
-            updated_at,
-        }
-    }
+    let asked = Asked {
+        order: checked.order,
+        after,
+        limit: asked.limit,
+        cursor: checked.after,
+        cursor_of: &|(at, id, name)| Cursor::encode(&Position::Vm(checked.order, at, id, name)),
+    };
+    Ok(listing.page(rows, asked))
 }
 
 impl Listing<'_> {
@@ -298,90 +352,5 @@ impl Listing<'_> {
             }
             _ => Some(cursor),
         }
-    }
-
-    /// How a row stands to a place in the order.
-    fn compare(
-        &self,
-        order: Order,
-        one: &(Timestamp, Uuid, String),
-        other: &(Timestamp, Uuid, String),
-    ) -> Ordering {
-        let name = |name: &str| {
-            if self.has(Lists::NamesFoldCase) {
-                name.to_lowercase()
-            } else {
-                name.to_owned()
-            }
-        };
-        let key = one
-            .1
-            .cmp(&other.1)
-            .then_with(|| name(&one.2).cmp(&name(&other.2)))
-            .then_with(|| one.2.cmp(&other.2));
-        let age = one.0.cmp(&other.0);
-        match order {
-            Order::ById => key,
-            Order::OldestFirst if self.has(Lists::OrderIsIgnored) => age.then(key).reverse(),
-            Order::OldestFirst => age.then(key),
-            Order::NewestFirst if self.has(Lists::TiesAscend) => age.reverse().then(key),
-            Order::NewestFirst => age.then(key).reverse(),
-        }
-    }
-
-    fn page<T>(
-        &self,
-        mut lines: Vec<Line<T>>,
-        order: Order,
-        after: Option<(Timestamp, Uuid, String)>,
-        limit: u32,
-        cursor: &Option<Cursor>,
-        cursor_of: impl Fn(Timestamp, Uuid, String) -> Cursor,
-    ) -> Page<T> {
-        let place = |line: &Line<T>| {
-            let time = if self.has(Lists::OrderedByUpdate) {
-                line.updated_at
-            } else {
-                line.created_at
-            };
-            (time, line.id, line.name.clone())
-        };
-        lines.sort_by(|one, other| self.compare(order, &place(one), &place(other)));
-        let offset = cursor
-            .as_ref()
-            .and_then(|cursor| self.broken.shared.offsets.lock().get(cursor.as_str()).copied());
-        let start = match (&after, offset) {
-            (Some(_), Some(offset)) if self.has(Lists::PagesAreOffsets) => offset,
-            (Some(after), _) => {
-                let behind = |line: &Line<T>| match self.compare(order, &place(line), after) {
-                    Ordering::Less => true,
-                    Ordering::Equal => !self.has(Lists::BorderIsDoubled),
-                    Ordering::Greater => false,
-                };
-                lines.partition_point(behind) + usize::from(self.has(Lists::BorderIsSkipped))
-            }
-            (None, _) => 0,
-        };
-        let limit = if self.has(Lists::LimitIsIgnored) {
-            usize::MAX
-        } else {
-            limit as usize
-        };
-        let end = start.saturating_add(limit).min(lines.len());
-        let more = end < lines.len() || self.has(Lists::LastPageHasNext) && end - start.min(end) == limit;
-        let page: Vec<_> = lines.into_iter().skip(start).take(limit).collect();
-        let last = page
-            .last()
-            .filter(|_| more && !self.has(Lists::NextIsMissing))
-            .map(place);
-        let next = last.map(|(at, id, name)| cursor_of(at, id, name));
-        if let Some(next) = &next {
-            self.broken
-                .shared
-                .offsets
-                .lock()
-                .insert(next.as_str().to_owned(), end);
-        }
-        Page::new(page.into_iter().map(|line| line.row).collect(), next)
     }
 }

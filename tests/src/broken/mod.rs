@@ -9,6 +9,7 @@ mod history;
 mod layer;
 mod life;
 mod list;
+mod page;
 mod prune;
 mod rewrite;
 mod row;
@@ -30,10 +31,14 @@ pub use write::Writes;
 pub enum Defect {
     /// What an update does, and what is told of it.
     Write(Writes),
-    /// What the current row shows.
-    Row(Rows),
-    /// Lists of jobs and VMs.
-    List(Lists),
+    /// What the current row of a job shows.
+    Job(Rows),
+    /// What the current row of a VM shows.
+    Vm(Rows),
+    /// Lists of jobs.
+    Jobs(Lists),
+    /// Lists of VMs.
+    Vms(Lists),
     /// Pages of the history.
     History(Histories),
     /// Retention.
@@ -52,21 +57,25 @@ impl Defect {
             defects.iter().map(move |(broken, case)| (defect(*broken), *case))
         }
         of(write::ALL, Defect::Write)
-            .chain(of(row::ALL, Defect::Row))
-            .chain(of(list::ALL, Defect::List))
+            .chain(of(row::JOBS, Defect::Job))
+            .chain(of(row::VMS, Defect::Vm))
+            .chain(of(list::JOBS, Defect::Jobs))
+            .chain(of(list::VMS, Defect::Vms))
             .chain(of(history::ALL, Defect::History))
             .chain(of(prune::ALL, Defect::Prune))
             .chain(of(life::ALL, Defect::Life))
     }
 }
 
-/// `row::goes_backwards`: the name of its test.
+/// `job::goes_backwards`: the name of its test.
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (of, broken): (_, &dyn Debug) = match self {
             Self::Write(broken) => ("write", broken),
-            Self::Row(broken) => ("row", broken),
-            Self::List(broken) => ("list", broken),
+            Self::Job(broken) => ("job", broken),
+            Self::Vm(broken) => ("vm", broken),
+            Self::Jobs(broken) => ("jobs", broken),
+            Self::Vms(broken) => ("vms", broken),
             Self::History(broken) => ("history", broken),
             Self::Prune(broken) => ("prune", broken),
             Self::Life(broken) => ("life", broken),

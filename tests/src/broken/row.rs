@@ -31,8 +31,8 @@ pub enum Rows {
     UpdatedIsOfTheState,
 }
 
-/// All, with the case that notices.
-pub(super) const ALL: &[(Rows, &str)] = &[
+/// Of jobs, with the case that notices.
+pub(super) const JOBS: &[(Rows, &str)] = &[
     (
         Rows::GoesBackwards,
         "outcomes::an_update_of_a_lower_phase_is_late_and_the_state_stays",
@@ -71,10 +71,46 @@ pub(super) const ALL: &[(Rows, &str)] = &[
     ),
 ];
 
+/// Of VMs, with the case that notices.
+pub(super) const VMS: &[(Rows, &str)] = &[
+    (Rows::GoesBackwards, "vms::a_lower_phase_is_late"),
+    (
+        Rows::SecondEndingIsShown,
+        "vms::stopped_and_failed_exclude_each_other",
+    ),
+    (
+        Rows::BlankOverwrites,
+        "attributes::a_vms_attributes_follow_the_same_rule",
+    ),
+    (
+        Rows::LateValueWins,
+        "attributes::a_vms_attributes_follow_the_same_rule",
+    ),
+    (
+        Rows::LateValueIsLost,
+        "attributes::a_vms_attributes_follow_the_same_rule",
+    ),
+    (Rows::FillIsNotShown, "vms::each_attribute_fills_its_blank"),
+    (
+        Rows::CreatedIsFirstToCome,
+        "join::every_order_of_a_vms_updates_gives_one_row",
+    ),
+    (
+        Rows::UpdatedIsLastToCome,
+        "join::every_order_of_a_vms_updates_gives_one_row",
+    ),
+    (
+        Rows::UpdatedIsOfTheState,
+        "join::every_order_of_a_vms_updates_gives_one_row",
+    ),
+];
+
 /// The job as the broken fold shows it.
 pub(super) async fn job(broken: &Broken, job: Job) -> Result<Option<Job>> {
-    let Some(defect) = applies(broken) else {
-        return Ok(Some(job));
+    let defect = match broken.defect {
+        None => None,
+        Some(Defect::Job(defect)) => Some(defect),
+        Some(_) => return Ok(Some(job)),
     };
     let row = refold(broken, defect, &Subject::Job(job.request_id)).await?;
     Ok(row.and_then(|row| Job::from_row(job.request_id, &row)))
@@ -82,8 +118,10 @@ pub(super) async fn job(broken: &Broken, job: Job) -> Result<Option<Job>> {
 
 /// The VM as the broken fold shows it.
 pub(super) async fn vm(broken: &Broken, vm: Vm) -> Result<Option<Vm>> {
-    let Some(defect) = applies(broken) else {
-        return Ok(Some(vm));
+    let defect = match broken.defect {
+        None => None,
+        Some(Defect::Vm(defect)) => Some(defect),
+        Some(_) => return Ok(Some(vm)),
     };
     let row = refold(broken, defect, &Subject::Vm(vm.key())).await?;
     Ok(row.and_then(|row| Vm::from_row(vm.key(), &row)))
@@ -107,15 +145,6 @@ pub(super) async fn vms(broken: &Broken, query: &VmQuery) -> Result<Page<Vm>> {
         shown.extend(vm(broken, item).await?);
     }
     Ok(Page::new(shown, page.next))
-}
-
-/// `None` where rows are passed on; the inner `None` folds as it should be.
-fn applies(broken: &Broken) -> Option<Option<Rows>> {
-    match broken.defect {
-        None => Some(None),
-        Some(Defect::Row(defect)) => Some(Some(defect)),
-        Some(_) => None,
-    }
 }
 
 async fn refold(broken: &Broken, defect: Option<Rows>, subject: &Subject) -> Result<Option<Row>> {

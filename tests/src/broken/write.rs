@@ -259,6 +259,7 @@ async fn one(broken: &Broken, defect: Writes, claim: &Claim) -> Result<Outcome> 
     let inner = &broken.inner;
     let held = standing(inner, claim).await?;
     let row = rewrite::row(inner, claim.subject()).await?;
+    let has_job = inner.job(claim.subject().request_id()).await?.is_some();
     let same_state = held.as_ref().is_some_and(|slot| slot.state == claim.state());
     match (defect, &held, &row) {
         (Writes::LateIsDropped, None, Some(row)) if claim.rank() < row.rank => {
@@ -282,10 +283,8 @@ async fn one(broken: &Broken, defect: Writes, claim: &Claim) -> Result<Outcome> 
         (Writes::SkippedPhaseIsError, None, None) if claim.rank().phase() > 0 => {
             return Err(Error::invalid("state", "must begin in the first phase"));
         }
-        (Writes::VmNeedsItsJob, ..) if claim.subject().is_vm() => {
-            if inner.job(claim.subject().request_id()).await?.is_none() {
-                return Err(Error::invalid("request_id", "has no such job"));
-            }
+        (Writes::VmNeedsItsJob, ..) if claim.subject().is_vm() && !has_job => {
+            return Err(Error::invalid("request_id", "has no such job"));
         }
         (Writes::FillForgetsReason, Some(held), _) => {
             let mut slot = Slot::claimed_by(claim);

@@ -1,11 +1,12 @@
 //! Batches that are longer than what one statement takes.
 
+use persist_core::JobState::{Queued, Running, Succeeded};
+use persist_core::{CHUNK, JobQuery, VmState, VmUpdate, limits};
+
 use super::cases;
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::sample::{CREATED, MOVED, at, filled, id, job, late, unchanged};
 use crate::walk;
-use persist_core::JobState::{Queued, Running, Succeeded};
-use persist_core::{CHUNK, JobQuery, VmState, VmUpdate, limits};
 
 cases! { "batches":
     a_slot_may_be_repeated_more_often_than_a_chunk_is_long,

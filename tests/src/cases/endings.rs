@@ -1,10 +1,11 @@
 //! Endings, which exclude each other, and attempts, which come after them.
 
+use persist_core::JobState::{self, Cancelled, Failed, Lost, Queued, Running, Succeeded, TimedOut};
+use persist_core::StateTable as _;
+
 use super::cases;
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::sample::{CREATED, MOVED, at, filled, id, job, late, refused, unchanged};
-use persist_core::JobState::{self, Cancelled, Failed, Lost, Queued, Running, Succeeded, TimedOut};
-use persist_core::StateTable as _;
 
 cases! { "outcomes":
     any_two_endings_of_one_attempt_exclude_each_other,

@@ -1,11 +1,12 @@
 //! What names a slot: attempts and ids.
 
+use persist_core::JobState::Queued;
+use persist_core::{Attempt, ErrorKind, JobQuery, JobUpdate, VmState, VmUpdate};
+
 use super::cases;
 use super::limits::refusal;
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::sample::{at, id, job, vm};
-use persist_core::JobState::Queued;
-use persist_core::{Attempt, ErrorKind, JobQuery, JobUpdate, VmState, VmUpdate};
 
 cases! { "limits":
     i7_an_attempt_is_one_to_two_to_the_31,

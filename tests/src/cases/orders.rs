@@ -1,20 +1,22 @@
 //! In which order a list of jobs comes, and what all filters together mean.
 
-use super::cases;
-use super::queries::{A, fixture, numbers};
-use crate::case::{CaseResult, Ctx, Stop, ensure, ensure_eq};
-use crate::sample::{at, day, id, job};
-use crate::walk;
 use persist_core::JobState::{self, Queued, TimedOut};
 use persist_core::{IdRange, JobQuery, JobUpdate, Order, StateTable as _, TimeRange};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::cases;
+use super::queries::{A, fixture, numbers};
+use crate::case::{CaseResult, Ctx, Stop, ensure, ensure_eq};
+use crate::sample::{at, day, id, job};
+use crate::walk;
+
 cases! { "queries":
     what_matches_nothing_is_an_empty_page,
     an_empty_store_has_empty_pages,
     jobs_are_listed_in_each_order,
+    jobs_are_listed_by_creation_and_not_by_update,
     jobs_of_one_time_are_ordered_by_id,
     the_newest_come_first_unless_said_otherwise,
     any_combination_of_filters_means_what_matches_says,
@@ -64,6 +66,19 @@ async fn jobs_are_listed_in_each_order(ctx: &Ctx) -> CaseResult {
         [1, 2, 3, 4],
         "by id"
     );
+    Ok(())
+}
+
+async fn jobs_are_listed_by_creation_and_not_by_update(ctx: &Ctx) -> CaseResult {
+    ctx.apply([(1, 10), (2, 20), (3, 30)].map(|(n, time)| job(n, Queued).at(at(time))))
+        .await?;
+    // Who came first ends last.
+    ctx.apply([(1, 300), (2, 200), (3, 100)].map(|(n, time)| job(n, TimedOut).at(at(time))))
+        .await?;
+    for (order, expected) in [(Order::OldestFirst, [1, 2, 3]), (Order::NewestFirst, [3, 2, 1])] {
+        let found = numbers(ctx, JobQuery::default().order(order)).await?;
+        ensure_eq!(found, expected, "the age of a job is that of its first update");
+    }
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! How far one call of retention goes, what it tells, and what it refuses.
 
+use persist_core::JobState::{Failed, Queued, Running};
+use persist_core::{ErrorKind, LARGEST_PRUNE, Prune, Pruned, VmState};
+
 use super::cases;
 use super::prune::{ended, left, prune};
 use crate::case::{CaseResult, Ctx, Stop, ensure, ensure_eq};
 use crate::sample::{CREATED, at, id, job, vm};
-use persist_core::JobState::{Failed, Queued, Running};
-use persist_core::{ErrorKind, LARGEST_PRUNE, Prune, Pruned, VmState};
 
 cases! { "prune":
     the_oldest_go_first,

@@ -141,7 +141,7 @@ async fn jobs_are_found_by_repository(ctx: &Ctx) -> CaseResult {
 
 async fn jobs_are_found_by_the_beginning_of_a_commit(ctx: &Ctx) -> CaseResult {
     fixture(ctx).await?;
-    let expected: [(&str, &[u64]); 9] = [
+    let expected: [(&str, &[u64]); 11] = [
         ("a", &[1, 2, 3, 7]),
         ("aaa", &[1, 2, 3, 7]),
         ("aaaa", &[1, 2, 7]),
@@ -151,6 +151,9 @@ async fn jobs_are_found_by_the_beginning_of_a_commit(ctx: &Ctx) -> CaseResult {
         ("bbbb", &[4, 5]),
         ("bbbb0", &[4]),
         ("f", &[]),
+        // What a commit holds further in, or ends with, is no beginning.
+        ("aab", &[]),
+        ("0001", &[]),
     ];
     for (prefix, jobs) in expected {
         let query = JobQuery::default().commit_sha(prefix);

@@ -1,14 +1,16 @@
 //! What is read while others write.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::{join_all, try_join_all};
+use persist_core::JobState::{Failed, Queued, Running, Succeeded};
+use persist_core::{JobUpdate, PersistBackend, Rank, Result, StateTable as _, VmState, merge};
+
 use super::cases;
 use super::concurrency::{apply, two_handles};
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::sample::{CREATED, MOVED, at, id, job, vm};
-use futures_util::future::{join_all, try_join_all};
-use persist_core::JobState::{Failed, Queued, Running, Succeeded};
-use persist_core::{JobUpdate, PersistBackend, Rank, Result, StateTable as _, VmState, merge};
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 cases! { "concurrency":
     a_row_is_never_seen_without_its_slot,

@@ -22,6 +22,7 @@ cases! { "vm_queries":
     filters_are_joined_by_and,
     filters_look_at_the_row_and_not_at_its_history,
     vms_are_listed_in_each_order,
+    vms_are_listed_by_creation_and_not_by_update,
     vms_of_one_job_are_paged,
     any_combination_of_filters_means_what_matches_says,
 }
@@ -156,6 +157,13 @@ async fn vms_are_found_by_the_time_of_their_creation(ctx: &Ctx) -> CaseResult {
             "in the order of ids too"
         );
     }
+    ctx.one(VmUpdate::new(id(1), "a", Running).at(at(90))).await?;
+    let late = VmQuery::default().created(TimeRange::new(Some(at(90)), None));
+    ensure_eq!(
+        found(ctx, late).await?,
+        "",
+        "an update does not move the creation"
+    );
     let wrong = VmQuery::default().created(TimeRange::new(Some(at(1)), Some(at(0))));
     let Err(error) = ctx.backend().vms(&wrong).await else {
         return Err(Stop::Failed(
@@ -246,6 +254,10 @@ async fn vms_are_listed_in_each_order(ctx: &Ctx) -> CaseResult {
         vm(3, "m", 10),
     ])
     .await?;
+    // Where they go on later is of no account.
+    let ended = |n, name, time| VmUpdate::new(id(n), name, Stopped).at(at(time));
+    ctx.apply([ended(1, "z", 700), ended(2, "b", 800), ended(2, "a", 900)])
+        .await?;
     let query = VmQuery::default();
     let oldest = listed(ctx, query.clone().order(Order::OldestFirst)).await?;
     ensure_eq!(oldest, "2a 2b 3m 1z 1a", "by time, then job, then name");
@@ -261,6 +273,20 @@ async fn vms_are_listed_in_each_order(ctx: &Ctx) -> CaseResult {
         first[0].request_id == id(1) && first[0].domain_name == "a",
         "the newest unless said otherwise"
     );
+    Ok(())
+}
+
+async fn vms_are_listed_by_creation_and_not_by_update(ctx: &Ctx) -> CaseResult {
+    let vm = |n, state, time| VmUpdate::new(id(n), "a", state).at(at(time));
+    ctx.apply([(1, 10), (2, 20), (3, 30)].map(|(n, time)| vm(n, Prepared, time)))
+        .await?;
+    // Who came first ends last.
+    ctx.apply([(1, 300), (2, 200), (3, 100)].map(|(n, time)| vm(n, Destroyed, time)))
+        .await?;
+    for (order, expected) in [(Order::OldestFirst, "1a 2a 3a"), (Order::NewestFirst, "3a 2a 1a")] {
+        let found = listed(ctx, VmQuery::default().order(order)).await?;
+        ensure_eq!(found, expected, "the age of a VM is that of its first update");
+    }
     Ok(())
 }
 

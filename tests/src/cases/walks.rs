@@ -1,14 +1,16 @@
 //! Walks along pages while others write. X4 of the table of failures.
 
+use std::collections::BTreeMap;
+
+use persist_core::JobState::{Failed, Queued, Running};
+use persist_core::{EventOrder, EventQuery, JobQuery, Prune, VmQuery, VmState};
+use uuid::Uuid;
+
 use super::cases;
 use super::pages::ORDERS;
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::sample::{at, id, job, vm};
 use crate::walk;
-use persist_core::JobState::{Failed, Queued, Running};
-use persist_core::{EventOrder, EventQuery, JobQuery, Prune, VmQuery, VmState};
-use std::collections::BTreeMap;
-use uuid::Uuid;
 
 cases! { "pages":
     x4_jobs_are_seen_once_while_others_come,

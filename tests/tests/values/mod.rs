@@ -55,6 +55,7 @@ fn check(update: impl Into<Update>) -> Result<Claim> {
     update.into().check(&FixedClock(sample::at(0)))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "stands behind `map_err`")]
 fn failed(error: Error) -> TestCaseError {
     TestCaseError::fail(format!("unexpected error: {error:?}"))
 }
