@@ -23,7 +23,10 @@ impl Attempt {
         if (1..=Self::MAX.0).contains(&attempt) {
             Ok(Self(attempt))
         } else {
-            Err(Error::invalid("attempt", format_args!("must be 1 to {}, is {attempt}", Self::MAX.0)))
+            Err(Error::invalid(
+                "attempt",
+                format_args!("must be 1 to {}, is {attempt}", Self::MAX.0),
+            ))
         }
     }
 

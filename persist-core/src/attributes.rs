@@ -23,8 +23,14 @@ pub enum Attribute {
 
 impl Attribute {
     /// All, in the order of the history's columns and of the exchange format.
-    pub const ALL: [Attribute; 6] =
-        [Self::RepoUrl, Self::CommitSha, Self::RunsOn, Self::Backend, Self::OverlayPath, Self::SeedPath];
+    pub const ALL: [Attribute; 6] = [
+        Self::RepoUrl,
+        Self::CommitSha,
+        Self::RunsOn,
+        Self::Backend,
+        Self::OverlayPath,
+        Self::SeedPath,
+    ];
     /// Those of a job.
     pub const JOB: [Attribute; 3] = [Self::RepoUrl, Self::CommitSha, Self::RunsOn];
     /// Those of a VM.
@@ -65,7 +71,10 @@ impl Attributes {
 
     /// Whether `other` has a value where this is blank.
     pub fn lacks_any_of(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(mine, theirs)| mine.is_none() && theirs.is_some())
+        self.0
+            .iter()
+            .zip(&other.0)
+            .any(|(mine, theirs)| mine.is_none() && theirs.is_some())
     }
 
     /// Blank becomes a value; a value stays. Says whether anything was filled.

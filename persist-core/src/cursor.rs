@@ -62,9 +62,14 @@ impl Cursor {
     /// `InvalidInput` for a damaged cursor and for one of another version.
     pub fn decode(&self) -> Result<Position> {
         let bytes = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| damaged())?;
-        let [version, a, b, c, d, body @ ..] = bytes.as_slice() else { return Err(damaged()) };
+        let [version, a, b, c, d, body @ ..] = bytes.as_slice() else {
+            return Err(damaged());
+        };
         if *version != VERSION {
-            return Err(Error::invalid("after", "this cursor is of another version; list again from the start"));
+            return Err(Error::invalid(
+                "after",
+                "this cursor is of another version; list again from the start",
+            ));
         }
         if crc32fast::hash(body).to_be_bytes() != [*a, *b, *c, *d] {
             return Err(damaged());
@@ -95,7 +100,12 @@ mod tests {
     #[test]
     fn a_damaged_cursor_is_refused_at_every_byte() {
         let at = time::from_micros(1_700_000_000_000_001).unwrap();
-        let whole = Cursor::encode(&Position::Vm(Order::OldestFirst, at, Uuid::from_u128(5), "vm \"7\"".into()));
+        let whole = Cursor::encode(&Position::Vm(
+            Order::OldestFirst,
+            at,
+            Uuid::from_u128(5),
+            "vm \"7\"".into(),
+        ));
         assert_eq!(Cursor::encode(&whole.decode().unwrap()), whole);
         for at in 0..whole.0.len() {
             for other in ["A", "z", "_", "=", " ", ""] {

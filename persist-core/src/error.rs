@@ -223,7 +223,11 @@ impl Error {
 
     /// The fact of this name, if the error carries it. `field` and `index` are the usual ones.
     pub fn context(&self, key: &str) -> Option<&str> {
-        self.0.context.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
+        self.0
+            .context
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether and how to try again.
@@ -259,7 +263,9 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.0.kind).field("message", &self.to_string());
+        debug
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string());
         for (key, value) in &self.0.context {
             debug.field(key, value);
         }

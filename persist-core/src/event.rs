@@ -66,8 +66,25 @@ pub struct Event {
 impl Event {
     /// The event of a slot. For backends.
     pub fn new(seq: Seq, recorded_at: Timestamp, subject: Subject, slot: Slot) -> Self {
-        let Slot { rank, state, at, actor, reason, attributes } = slot;
-        Self { seq, subject, rank, state, at, recorded_at, actor, reason, attributes }
+        let Slot {
+            rank,
+            state,
+            at,
+            actor,
+            reason,
+            attributes,
+        } = slot;
+        Self {
+            seq,
+            subject,
+            rank,
+            state,
+            at,
+            recorded_at,
+            actor,
+            reason,
+            attributes,
+        }
     }
 
     /// The attempt of the slot.
@@ -137,7 +154,10 @@ impl TryFrom<Columns> for Event {
     type Error = Error;
 
     fn try_from(columns: Columns) -> Result<Self> {
-        let subject = Subject::new(columns.request_id, columns.domain_name.as_deref().unwrap_or_default());
+        let subject = Subject::new(
+            columns.request_id,
+            columns.domain_name.as_deref().unwrap_or_default(),
+        );
         let state = State::from_name(subject.is_vm(), &columns.state)
             .ok_or_else(|| Error::invalid("state", "is not a state of this kind of subject"))?;
         let mut attributes = Attributes::default();
@@ -190,7 +210,12 @@ pub struct EventQuery {
 
 impl Default for EventQuery {
     fn default() -> Self {
-        Self { request_id: None, order: EventOrder::default(), after: None, limit: limits::PAGE }
+        Self {
+            request_id: None,
+            order: EventOrder::default(),
+            after: None,
+            limit: limits::PAGE,
+        }
     }
 }
 
@@ -241,9 +266,10 @@ impl EventQuery {
             (EventOrder::BySeq, Some(Position::EventSeq(of, seq))) if of == instance_id => {
                 Ok(EventPosition::Seq(Some(Seq(seq))))
             }
-            (EventOrder::BySeq, Some(Position::EventSeq(..))) => {
-                Err(Error::invalid("after", "this cursor by sequence belongs to another database"))
-            }
+            (EventOrder::BySeq, Some(Position::EventSeq(..))) => Err(Error::invalid(
+                "after",
+                "this cursor by sequence belongs to another database",
+            )),
             (EventOrder::ByKey | EventOrder::BySeq, Some(_)) => Err(cursor::foreign()),
         }
     }

@@ -49,7 +49,8 @@ pub trait PersistExt: PersistBackend {
     /// (`request_id`, `domain_name`, rank): the same store gives the same lines on every backend.
     fn export(&self) -> impl Stream<Item = Result<String>> + Send {
         use futures_util::StreamExt as _;
-        self.all_events(EventQuery::default()).map(|event| event.map(|event| jsonl::line(&event)))
+        self.all_events(EventQuery::default())
+            .map(|event| event.map(|event| jsonl::line(&event)))
     }
 }
 
@@ -67,7 +68,11 @@ where
     F: FnMut(Option<Cursor>) -> Fut,
     Fut: Future<Output = Result<Page<T>>>,
 {
-    let walk = Walk { fetch, rows: VecDeque::new(), next: Some(after) };
+    let walk = Walk {
+        fetch,
+        rows: VecDeque::new(),
+        next: Some(after),
+    };
     stream::unfold(walk, |mut walk| async move {
         loop {
             if let Some(row) = walk.rows.pop_front() {

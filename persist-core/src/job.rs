@@ -226,7 +226,9 @@ impl JobQuery {
             && same(&self.repo_url, &job.repo_url)
             && same(&self.runs_on, &job.runs_on)
             && self.commit_sha.as_ref().is_none_or(|prefix| {
-                job.commit_sha.as_ref().is_some_and(|sha| sha.starts_with(prefix.as_str()))
+                job.commit_sha
+                    .as_ref()
+                    .is_some_and(|sha| sha.starts_with(prefix.as_str()))
             })
             && self.created.contains(job.created_at)
             && self.ids.contains(job.request_id)

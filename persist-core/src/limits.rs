@@ -30,7 +30,9 @@ pub const LARGEST_PAGE: u32 = 1_000;
 /// # Errors
 /// `InvalidInput` naming the field and its limit, never the value.
 pub fn text(field: &'static str, value: Option<String>, most_bytes: usize) -> Result<Option<String>> {
-    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
     refuse_nul(field, &value)?;
     if value.len() > most_bytes {
         let what = format!("must be at most {most_bytes} bytes, is {}", value.len());
@@ -45,7 +47,9 @@ pub fn text(field: &'static str, value: Option<String>, most_bytes: usize) -> Re
 /// `InvalidInput` for NUL.
 pub fn reason(value: Option<String>) -> Result<Option<String>> {
     const ELLIPSIS: &str = "…";
-    let Some(mut value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(mut value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
     refuse_nul("reason", &value)?;
     if value.len() > REASON_BYTES {
         value.truncate(value.floor_char_boundary(REASON_BYTES - ELLIPSIS.len()));
@@ -71,7 +75,9 @@ pub fn commit_sha_prefix(value: Option<String>) -> Result<Option<String>> {
 }
 
 fn hex(value: Option<String>, fewest: usize) -> Result<Option<String>> {
-    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
     let digits = value.len();
     if !(fewest..=COMMIT_SHA_DIGITS).contains(&digits) || !value.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Error::invalid(
@@ -100,7 +106,10 @@ pub fn page(limit: u32) -> Result<u32> {
     if (1..=LARGEST_PAGE).contains(&limit) {
         Ok(limit)
     } else {
-        Err(Error::invalid("limit", format_args!("must be 1 to {LARGEST_PAGE} rows, is {limit}")))
+        Err(Error::invalid(
+            "limit",
+            format_args!("must be 1 to {LARGEST_PAGE} rows, is {limit}"),
+        ))
     }
 }
 
@@ -119,7 +128,11 @@ mod tests {
     fn i2_a_reason_is_cut_at_a_character() {
         for filler in ["x", "ü", "語", "🦀"] {
             let cut = reason(Some(filler.repeat(1_025))).unwrap().unwrap();
-            assert!(cut.len() <= REASON_BYTES && cut.len() > REASON_BYTES - 8, "{}", cut.len());
+            assert!(
+                cut.len() <= REASON_BYTES && cut.len() > REASON_BYTES - 8,
+                "{}",
+                cut.len()
+            );
             assert!(cut.ends_with('…') && cut.starts_with(filler));
         }
         let exact = "x".repeat(REASON_BYTES);
@@ -128,7 +141,10 @@ mod tests {
 
     #[test]
     fn limits_hold_on_both_sides() {
-        assert_eq!(text("actor", Some("a".repeat(128)), 128).unwrap().unwrap().len(), 128);
+        assert_eq!(
+            text("actor", Some("a".repeat(128)), 128).unwrap().unwrap().len(),
+            128
+        );
         let error = text("actor", Some("a".repeat(129)), 128).unwrap_err();
         assert_eq!(error.to_string(), "actor: must be at most 128 bytes, is 129");
         assert_eq!(commit_sha(Some("ABCD".into())).unwrap().as_deref(), Some("abcd"));

@@ -134,7 +134,10 @@ impl Row {
 
     /// State and attempt.
     pub fn current(&self) -> Current {
-        Current { state: self.state, attempt: self.rank.attempt() }
+        Current {
+            state: self.state,
+            attempt: self.rank.attempt(),
+        }
     }
 }
 

@@ -72,9 +72,14 @@ impl TimeRange {
     pub(crate) fn check(self) -> Result<Self> {
         // Cut as stored times are: rows hold microseconds, and a bound between two of them means the lower.
         let cut = |at: Option<Timestamp>| at.map(|at| time::normalize("created", at)).transpose();
-        let range = Self { from: cut(self.from)?, until: cut(self.until)? };
+        let range = Self {
+            from: cut(self.from)?,
+            until: cut(self.until)?,
+        };
         match (range.from, range.until) {
-            (Some(from), Some(until)) if until < from => Err(Error::invalid("created", "the range ends before it begins")),
+            (Some(from), Some(until)) if until < from => {
+                Err(Error::invalid("created", "the range ends before it begins"))
+            }
             _ => Ok(range),
         }
     }
@@ -103,13 +108,19 @@ impl IdRange {
     pub fn of_prefix(prefix: &str) -> Result<Self> {
         let digits: String = prefix.chars().filter(|c| *c != '-').collect();
         if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::invalid("request_id", "must be a UUID or its first 1 to 32 hex digits"));
+            return Err(Error::invalid(
+                "request_id",
+                "must be a UUID or its first 1 to 32 hex digits",
+            ));
         }
         let bound = |fill: char| {
             let full: String = digits.chars().chain(std::iter::repeat(fill)).take(32).collect();
             Uuid::try_parse(&full).expect("32 hex digits")
         };
-        Ok(Self { from: Some(bound('0')), to: Some(bound('f')) })
+        Ok(Self {
+            from: Some(bound('0')),
+            to: Some(bound('f')),
+        })
     }
 
     /// Whether `id` lies in it.

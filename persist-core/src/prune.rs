@@ -37,7 +37,14 @@ pub struct Prune {
 
 impl Default for Prune {
     fn default() -> Self {
-        Self { ids: Vec::new(), ended_before: None, states: Vec::new(), keep_per_repo: None, limit: 1_000, dry_run: false }
+        Self {
+            ids: Vec::new(),
+            ended_before: None,
+            states: Vec::new(),
+            keep_per_repo: None,
+            limit: 1_000,
+            dry_run: false,
+        }
     }
 }
 
@@ -93,22 +100,37 @@ impl Prune {
         let mut request = self.clone();
         request.ids.sort_unstable();
         request.ids.dedup();
-        request.ended_before = self.ended_before.map(|at| time::normalize("ended_before", at)).transpose()?;
+        request.ended_before = self
+            .ended_before
+            .map(|at| time::normalize("ended_before", at))
+            .transpose()?;
         let unconditional = self.ids.is_empty()
             && self.ended_before.is_none()
             && self.states.is_empty()
             && self.keep_per_repo.is_none();
         if unconditional {
-            return Err(Error::invalid("prune", "needs ids, an age, states or a number to keep"));
+            return Err(Error::invalid(
+                "prune",
+                "needs ids, an age, states or a number to keep",
+            ));
         }
         if self.ids.is_empty() && self.states.iter().any(|state| !state.is_ended()) {
-            return Err(Error::invalid("states", "a live job is removed only when its id is named"));
+            return Err(Error::invalid(
+                "states",
+                "a live job is removed only when its id is named",
+            ));
         }
         if !(1..=LARGEST_PRUNE).contains(&self.limit) {
-            return Err(Error::invalid("limit", format_args!("must be 1 to {LARGEST_PRUNE} request ids")));
+            return Err(Error::invalid(
+                "limit",
+                format_args!("must be 1 to {LARGEST_PRUNE} request ids"),
+            ));
         }
         if request.ids.len() > LARGEST_PRUNE as usize {
-            return Err(Error::invalid("ids", format_args!("must be at most {LARGEST_PRUNE}")));
+            return Err(Error::invalid(
+                "ids",
+                format_args!("must be at most {LARGEST_PRUNE}"),
+            ));
         }
         Ok(request)
     }
@@ -133,6 +155,12 @@ pub struct Pruned {
 impl Pruned {
     /// For backends.
     pub fn new(requests: u64, jobs: u64, vms: u64, events: u64, more: bool) -> Self {
-        Self { requests, jobs, vms, events, more }
+        Self {
+            requests,
+            jobs,
+            vms,
+            events,
+            more,
+        }
     }
 }

@@ -37,7 +37,18 @@ pub const CREDENTIAL_PARAMETERS: [&str; 26] = [
 
 /// Beginnings of access tokens that forges hand out, which people put where the user name goes.
 const TOKEN_PREFIXES: [&str; 12] = [
-    "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glcbt-", "gitea_", "ATCTT", "bbp_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "gldt-",
+    "glcbt-",
+    "gitea_",
+    "ATCTT",
+    "bbp_",
 ];
 
 /// A user name in an `http` URL from this length on is taken for a token.
@@ -77,7 +88,8 @@ pub fn strip_credentials(url: &str) -> String {
 }
 
 fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
-    text.split_once(mark).map_or((text, None), |(before, after)| (before, Some(after)))
+    text.split_once(mark)
+        .map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
 fn is_credential(pair: &str) -> bool {
@@ -91,13 +103,17 @@ fn strip_user_info(base: &str) -> String {
     // part before the first slash is looked at, and after stray slashes (`https:/u:p@h`) the first segment.
     let start = match base.find("://") {
         Some(at) => at + 3,
-        None => base.find(":/").map_or(0, |at| at + 1 + leading_slashes(&base[at + 1..])),
+        None => base
+            .find(":/")
+            .map_or(0, |at| at + 1 + leading_slashes(&base[at + 1..])),
     };
     let start = start + leading_slashes(&base[start..]);
     let end = base[start..].find('/').map_or(base.len(), |at| start + at);
     // A password may hold an unescaped slash; then the `@` stands behind it.
     let authority = &base[start..end];
-    let Some(at) = authority.rfind('@') else { return strip_late_user_info(base, start) };
+    let Some(at) = authority.rfind('@') else {
+        return strip_late_user_info(base, start);
+    };
     let user_info = percent_decode_str(&authority[..at]).decode_utf8_lossy();
     let scheme = base[..start].to_ascii_lowercase();
     if user_info.contains(':') || is_token(&scheme, &user_info) {
@@ -142,9 +158,15 @@ mod tests {
             ("https://u:pa/ss@example.org/a.git", "https://example.org/a.git"),
             ("https://u%3Ap@example.org/a.git", "https://example.org/a.git"),
             ("https://:p@example.org/a.git", "https://example.org/a.git"),
-            ("https://0123456789abcdef0123:x-oauth-basic@example.org/a", "https://example.org/a"),
+            (
+                "https://0123456789abcdef0123:x-oauth-basic@example.org/a",
+                "https://example.org/a",
+            ),
             ("https://ghp_abc@example.org/a", "https://example.org/a"),
-            ("https://0123456789abcdef0123@example.org/a", "https://example.org/a"),
+            (
+                "https://0123456789abcdef0123@example.org/a",
+                "https://example.org/a",
+            ),
             ("https://alice@example.org/a", "https://alice@example.org/a"),
             ("ssh://git@example.org/a", "ssh://git@example.org/a"),
             ("ssh://git:pw@example.org:22/a", "ssh://example.org:22/a"),
@@ -163,7 +185,11 @@ mod tests {
         ];
         for (given, stored) in table {
             assert_eq!(strip_credentials(given), stored, "{given}");
-            assert_eq!(strip_credentials(stored), stored, "a second pass changes {stored}");
+            assert_eq!(
+                strip_credentials(stored),
+                stored,
+                "a second pass changes {stored}"
+            );
         }
     }
 }

@@ -51,12 +51,18 @@ pub struct Down {
 impl Down {
     /// Reverts the newest `steps` migrations.
     pub fn steps(steps: u32) -> Self {
-        Self { steps: Some(steps), confirmed: false }
+        Self {
+            steps: Some(steps),
+            confirmed: false,
+        }
     }
 
     /// Reverts all.
     pub fn all() -> Self {
-        Self { steps: None, confirmed: false }
+        Self {
+            steps: None,
+            confirmed: false,
+        }
     }
 
     /// Confirms that history may go.
@@ -82,12 +88,20 @@ pub struct SchemaStatus {
 impl SchemaStatus {
     /// For backends.
     pub fn new(migrations: Vec<MigrationStatus>, min_reader: Option<u32>, min_writer: Option<u32>) -> Self {
-        Self { migrations, min_reader, min_writer }
+        Self {
+            migrations,
+            min_reader,
+            min_writer,
+        }
     }
 
     /// Names of the known migrations that are not applied.
     pub fn pending(&self) -> Vec<&str> {
-        self.migrations.iter().filter(|m| m.applied_at.is_none()).map(|m| m.name.as_str()).collect()
+        self.migrations
+            .iter()
+            .filter(|m| m.applied_at.is_none())
+            .map(|m| m.name.as_str())
+            .collect()
     }
 }
 
@@ -107,7 +121,11 @@ pub struct MigrationStatus {
 impl MigrationStatus {
     /// For backends.
     pub fn new(name: impl Into<String>, applied_at: Option<Timestamp>, known: bool) -> Self {
-        Self { name: name.into(), applied_at, known }
+        Self {
+            name: name.into(),
+            applied_at,
+            known,
+        }
     }
 }
 
@@ -124,6 +142,9 @@ pub struct PlannedMigration {
 impl PlannedMigration {
     /// For backends.
     pub fn new(name: impl Into<String>, sql: Vec<String>) -> Self {
-        Self { name: name.into(), sql }
+        Self {
+            name: name.into(),
+            sql,
+        }
     }
 }

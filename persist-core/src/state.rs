@@ -36,7 +36,14 @@ const fn spec<S>(
     spellings: &'static [&'static str],
     about: &'static str,
 ) -> StateSpec<S> {
-    StateSpec { state, name, phase, ended, spellings, about }
+    StateSpec {
+        state,
+        name,
+        phase,
+        ended,
+        spellings,
+        about,
+    }
 }
 
 /// A state machine: a table of states with their phases.
@@ -48,7 +55,10 @@ pub trait StateTable: Copy + Eq + Sized + 'static {
 
     /// This state's line of the table.
     fn spec(self) -> &'static StateSpec<Self> {
-        Self::TABLE.iter().find(|spec| spec.state == self).expect("every state has its line")
+        Self::TABLE
+            .iter()
+            .find(|spec| spec.state == self)
+            .expect("every state has its line")
     }
 
     /// The serialised word.
@@ -68,7 +78,10 @@ pub trait StateTable: Copy + Eq + Sized + 'static {
 
     /// The state of this exact serialised word; `None` for any other spelling.
     fn from_name(name: &str) -> Option<Self> {
-        Self::TABLE.iter().find(|spec| spec.name == name).map(|spec| spec.state)
+        Self::TABLE
+            .iter()
+            .find(|spec| spec.name == name)
+            .map(|spec| spec.state)
     }
 
     /// The state that a person or a CI system means by `text`, in any letter case.
@@ -77,8 +90,9 @@ pub trait StateTable: Copy + Eq + Sized + 'static {
     /// `InvalidInput` that lists the known words.
     fn parse(text: &str) -> Result<Self> {
         let wanted = text.to_ascii_lowercase();
-        let found =
-            Self::TABLE.iter().find(|spec| spec.name == wanted || spec.spellings.contains(&wanted.as_str()));
+        let found = Self::TABLE
+            .iter()
+            .find(|spec| spec.name == wanted || spec.spellings.contains(&wanted.as_str()));
         found.map(|spec| spec.state).ok_or_else(|| {
             let known: Vec<_> = Self::TABLE.iter().map(|spec| spec.name).collect();
             let what = format!("unknown {} state; known are {}", Self::SUBJECT, known.join(", "));
@@ -110,12 +124,54 @@ pub enum JobState {
 impl StateTable for JobState {
     const SUBJECT: &'static str = "job";
     const TABLE: &'static [StateSpec<Self>] = &[
-        spec(Self::Queued, "queued", 0, false, &["pending", "waiting"], "accepted, waiting for a runner"),
-        spec(Self::Running, "running", 1, false, &["started", "in_progress"], "on a runner"),
-        spec(Self::Lost, "lost", 2, true, &[], "inferred ending: its orchestrator or VM is gone"),
-        spec(Self::Succeeded, "succeeded", 3, true, &["success", "passed"], "reported ending: it passed"),
-        spec(Self::Failed, "failed", 3, true, &["failure"], "reported ending: it failed"),
-        spec(Self::Cancelled, "cancelled", 3, true, &["canceled"], "reported ending: somebody stopped it"),
+        spec(
+            Self::Queued,
+            "queued",
+            0,
+            false,
+            &["pending", "waiting"],
+            "accepted, waiting for a runner",
+        ),
+        spec(
+            Self::Running,
+            "running",
+            1,
+            false,
+            &["started", "in_progress"],
+            "on a runner",
+        ),
+        spec(
+            Self::Lost,
+            "lost",
+            2,
+            true,
+            &[],
+            "inferred ending: its orchestrator or VM is gone",
+        ),
+        spec(
+            Self::Succeeded,
+            "succeeded",
+            3,
+            true,
+            &["success", "passed"],
+            "reported ending: it passed",
+        ),
+        spec(
+            Self::Failed,
+            "failed",
+            3,
+            true,
+            &["failure"],
+            "reported ending: it failed",
+        ),
+        spec(
+            Self::Cancelled,
+            "cancelled",
+            3,
+            true,
+            &["canceled"],
+            "reported ending: somebody stopped it",
+        ),
         spec(
             Self::TimedOut,
             "timed_out",
@@ -146,11 +202,32 @@ pub enum VmState {
 impl StateTable for VmState {
     const SUBJECT: &'static str = "VM";
     const TABLE: &'static [StateSpec<Self>] = &[
-        spec(Self::Prepared, "prepared", 0, false, &["defined"], "overlay and seed exist, not started"),
+        spec(
+            Self::Prepared,
+            "prepared",
+            0,
+            false,
+            &["defined"],
+            "overlay and seed exist, not started",
+        ),
         spec(Self::Running, "running", 1, false, &["started"], "started"),
         spec(Self::Stopped, "stopped", 2, true, &["shutoff"], "ended in order"),
-        spec(Self::Failed, "failed", 2, true, &["failure", "crashed"], "could not start, or crashed"),
-        spec(Self::Destroyed, "destroyed", 3, true, &["undefined", "deleted"], "domain and disks are gone"),
+        spec(
+            Self::Failed,
+            "failed",
+            2,
+            true,
+            &["failure", "crashed"],
+            "could not start, or crashed",
+        ),
+        spec(
+            Self::Destroyed,
+            "destroyed",
+            3,
+            true,
+            &["undefined", "deleted"],
+            "domain and disks are gone",
+        ),
     ];
 }
 
@@ -221,7 +298,11 @@ impl State {
 
     /// The state of this exact word in the machine of a job (`is_vm` false) or a VM.
     pub fn from_name(is_vm: bool, name: &str) -> Option<Self> {
-        if is_vm { VmState::from_name(name).map(Self::Vm) } else { JobState::from_name(name).map(Self::Job) }
+        if is_vm {
+            VmState::from_name(name).map(Self::Vm)
+        } else {
+            JobState::from_name(name).map(Self::Job)
+        }
     }
 }
 
@@ -268,6 +349,12 @@ mod tests {
         check::<JobState>();
         check::<VmState>();
         assert_eq!("timeout".parse::<JobState>().unwrap().to_string(), "timed_out");
-        assert!("done".parse::<JobState>().unwrap_err().to_string().contains("queued, running, lost"));
+        assert!(
+            "done"
+                .parse::<JobState>()
+                .unwrap_err()
+                .to_string()
+                .contains("queued, running, lost")
+        );
     }
 }

@@ -21,7 +21,10 @@ pub struct VmKey {
 impl VmKey {
     /// A key; it is not checked here but where it is used.
     pub fn new(request_id: Uuid, domain_name: impl Into<String>) -> Self {
-        Self { request_id, domain_name: domain_name.into() }
+        Self {
+            request_id,
+            domain_name: domain_name.into(),
+        }
     }
 }
 
@@ -38,7 +41,11 @@ pub enum Subject {
 impl Subject {
     /// The subject that a history row names: no domain name for the job itself.
     pub fn new(request_id: Uuid, domain_name: &str) -> Self {
-        if domain_name.is_empty() { Self::Job(request_id) } else { Self::Vm(VmKey::new(request_id, domain_name)) }
+        if domain_name.is_empty() {
+            Self::Job(request_id)
+        } else {
+            Self::Vm(VmKey::new(request_id, domain_name))
+        }
     }
 
     /// The job's id, also of a VM.
@@ -84,7 +91,12 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Job(id) => write!(f, "job {id}"),
-            Self::Vm(key) => write!(f, "VM {} of job {}", key.domain_name.escape_debug(), key.request_id),
+            Self::Vm(key) => write!(
+                f,
+                "VM {} of job {}",
+                key.domain_name.escape_debug(),
+                key.request_id
+            ),
         }
     }
 }
@@ -92,5 +104,9 @@ impl fmt::Display for Subject {
 /// # Errors
 /// `InvalidInput` for the nil UUID, which is what a forgotten id looks like.
 pub(crate) fn check_request_id(id: Uuid) -> Result<Uuid> {
-    if id.is_nil() { Err(Error::invalid("request_id", "must not be the nil UUID")) } else { Ok(id) }
+    if id.is_nil() {
+        Err(Error::invalid("request_id", "must not be the nil UUID"))
+    } else {
+        Ok(id)
+    }
 }

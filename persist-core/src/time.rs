@@ -76,9 +76,9 @@ pub fn format(at: Timestamp) -> String {
 pub fn parse(field: &'static str, text: &str) -> Result<Timestamp> {
     match DateTime::parse_from_rfc3339(text) {
         Ok(at) => normalize(field, at.with_timezone(&Utc)),
-        Err(error) => {
-            Err(Error::invalid(field, "is not an RFC 3339 time such as 2026-11-01T08:00:00Z").caused_by(error))
-        }
+        Err(error) => Err(
+            Error::invalid(field, "is not an RFC 3339 time such as 2026-11-01T08:00:00Z").caused_by(error),
+        ),
     }
 }
 
@@ -112,9 +112,13 @@ pub mod rfc3339 {
         }
 
         /// Reads any RFC 3339 time in range, or null.
-        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Timestamp>, D::Error> {
             let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-            text.map(|text| parse("at", &text)).transpose().map_err(serde::de::Error::custom)
+            text.map(|text| parse("at", &text))
+                .transpose()
+                .map_err(serde::de::Error::custom)
         }
     }
 }
@@ -126,13 +130,20 @@ mod tests {
     #[test]
     fn k3_nanoseconds_are_cut_not_rounded() {
         let at = Utc.timestamp_opt(1, 999_999_999).single().unwrap();
-        assert_eq!(format(normalize("at", at).unwrap()), "1970-01-01T00:00:01.999999Z");
+        assert_eq!(
+            format(normalize("at", at).unwrap()),
+            "1970-01-01T00:00:01.999999Z"
+        );
     }
 
     #[test]
     fn k4_far_dates_are_refused() {
         for text in ["1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-00:01"] {
-            assert_eq!(parse("at", text).unwrap_err().context("field"), Some("at"), "{text}");
+            assert_eq!(
+                parse("at", text).unwrap_err().context("field"),
+                Some("at"),
+                "{text}"
+            );
         }
         assert!(normalize("at", DateTime::<Utc>::MAX_UTC).is_err());
         assert!(normalize("at", DateTime::<Utc>::MIN_UTC).is_err());

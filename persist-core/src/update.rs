@@ -69,24 +69,34 @@ pub struct JobUpdate {
 impl JobUpdate {
     /// The job was in this state, of attempt 1, now.
     pub fn new(request_id: Uuid, state: JobState) -> Self {
-        Self { request_id, state, common: Common::new() }
+        Self {
+            request_id,
+            state,
+            common: Common::new(),
+        }
     }
 
     /// Repository, at most 2,048 bytes; credentials in it are stripped before it is stored or printed.
     pub fn repo_url(mut self, repo_url: impl Into<String>) -> Self {
-        self.common.attributes.set(Attribute::RepoUrl, Some(repo_url.into()));
+        self.common
+            .attributes
+            .set(Attribute::RepoUrl, Some(repo_url.into()));
         self
     }
 
     /// Commit, 4–64 hex digits.
     pub fn commit_sha(mut self, commit_sha: impl Into<String>) -> Self {
-        self.common.attributes.set(Attribute::CommitSha, Some(commit_sha.into()));
+        self.common
+            .attributes
+            .set(Attribute::CommitSha, Some(commit_sha.into()));
         self
     }
 
     /// Runner label, at most 256 bytes.
     pub fn runs_on(mut self, runs_on: impl Into<String>) -> Self {
-        self.common.attributes.set(Attribute::RunsOn, Some(runs_on.into()));
+        self.common
+            .attributes
+            .set(Attribute::RunsOn, Some(runs_on.into()));
         self
     }
 }
@@ -111,24 +121,34 @@ pub struct VmUpdate {
 impl VmUpdate {
     /// The VM was in this state, of attempt 1, now.
     pub fn new(request_id: Uuid, domain_name: impl Into<String>, state: VmState) -> Self {
-        Self { key: VmKey::new(request_id, domain_name), state, common: Common::new() }
+        Self {
+            key: VmKey::new(request_id, domain_name),
+            state,
+            common: Common::new(),
+        }
     }
 
     /// Hypervisor back end, such as `libvirt`, at most 64 bytes.
     pub fn backend(mut self, backend: impl Into<String>) -> Self {
-        self.common.attributes.set(Attribute::Backend, Some(backend.into()));
+        self.common
+            .attributes
+            .set(Attribute::Backend, Some(backend.into()));
         self
     }
 
     /// Disk overlay, at most 4,096 bytes.
     pub fn overlay_path(mut self, overlay_path: impl Into<String>) -> Self {
-        self.common.attributes.set(Attribute::OverlayPath, Some(overlay_path.into()));
+        self.common
+            .attributes
+            .set(Attribute::OverlayPath, Some(overlay_path.into()));
         self
     }
 
     /// Cloud-init seed image, at most 4,096 bytes.
     pub fn seed_path(mut self, seed_path: impl Into<String>) -> Self {
-        self.common.attributes.set(Attribute::SeedPath, Some(seed_path.into()));
+        self.common
+            .attributes
+            .set(Attribute::SeedPath, Some(seed_path.into()));
         self
     }
 }

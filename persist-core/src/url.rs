@@ -117,7 +117,11 @@ impl std::str::FromStr for DbUrl {
             "none" if rest.is_empty() => Ok(Self::None),
             "none" => Err(invalid("none: takes nothing after the colon")),
             // The word is shown only where it can't be a piece of a password typed into the wrong place.
-            known if known.len() <= 12 && known.bytes().all(|b| b.is_ascii_lowercase()) && rest.starts_with("//") => {
+            known
+                if known.len() <= 12
+                    && known.bytes().all(|b| b.is_ascii_lowercase())
+                    && rest.starts_with("//") =>
+            {
                 Err(invalid(format!("unknown scheme {known}; known are {SCHEMES}")))
             }
             _ => Err(invalid(format!("unknown scheme; known are {SCHEMES}"))),
@@ -161,34 +165,55 @@ impl fmt::Debug for PostgresUrl {
 
 fn postgres(rest: &str) -> Result<PostgresUrl> {
     if !rest.starts_with("//") {
-        return Err(invalid("a Postgres URL looks like postgres://user@host:5432/database"));
+        return Err(invalid(
+            "a Postgres URL looks like postgres://user@host:5432/database",
+        ));
     }
     let authority = rest[2..].split(['/', '?', '#']).next().unwrap_or_default();
     let hosts = authority.rsplit('@').next().unwrap_or_default();
     if hosts.contains(',') {
-        return Err(invalid("several hosts are not supported; name one, or a name that follows the primary"));
+        return Err(invalid(
+            "several hosts are not supported; name one, or a name that follows the primary",
+        ));
     }
     if rest.contains('#') {
         return Err(invalid("a # must be written %23, also in a password"));
     }
     // `url` needs a host where there is a user: the empty one of `postgres://user@/db` is left to libpq's rules.
-    let (full, hostless) = match rest.strip_prefix("//").filter(|_| hosts.is_empty() && !authority.is_empty()) {
+    let (full, hostless) = match rest
+        .strip_prefix("//")
+        .filter(|_| hosts.is_empty() && !authority.is_empty())
+    {
         Some(tail) => (format!("postgres://{}", tail.replacen('@', "@-", 1)), true),
         None => (format!("postgres:{rest}"), false),
     };
-    let parsed = url::Url::parse(&full).map_err(|error| invalid("is not a well-formed URL").caused_by(error))?;
+    let parsed =
+        url::Url::parse(&full).map_err(|error| invalid("is not a well-formed URL").caused_by(error))?;
     let mut url = PostgresUrl {
-        host: parsed.host_str().filter(|host| !host.is_empty() && !hostless).map(|host| decode(host, "host")).transpose()?,
+        host: parsed
+            .host_str()
+            .filter(|host| !host.is_empty() && !hostless)
+            .map(|host| decode(host, "host"))
+            .transpose()?,
         port: parsed.port(),
         user: Some(decode(parsed.username(), "user")?).filter(|user| !user.is_empty()),
-        password: parsed.password().map(|word| decode(word, "password")).transpose()?.map(SecretString::from),
-        database: Some(decode(parsed.path().trim_start_matches('/'), "database")?).filter(|name| !name.is_empty()),
+        password: parsed
+            .password()
+            .map(|word| decode(word, "password"))
+            .transpose()?
+            .map(SecretString::from),
+        database: Some(decode(parsed.path().trim_start_matches('/'), "database")?)
+            .filter(|name| !name.is_empty()),
         ..PostgresUrl::default()
     };
     for (key, value) in parsed.query_pairs() {
         postgres_parameter(&mut url, &key, value.into_owned())?;
     }
-    for (what, value) in [("host", &url.host), ("user", &url.user), ("database", &url.database)] {
+    for (what, value) in [
+        ("host", &url.host),
+        ("user", &url.user),
+        ("database", &url.database),
+    ] {
         if value.as_ref().is_some_and(|value| value.contains('\0')) {
             return Err(invalid(format!("{what} must not contain a NUL character")));
         }
@@ -202,7 +227,9 @@ fn postgres_parameter(url: &mut PostgresUrl, key: &str, value: String) -> Result
     }
     match key {
         "host" | "hostaddr" if value.contains(',') => {
-            return Err(invalid("several hosts are not supported; name one, or a name that follows the primary"));
+            return Err(invalid(
+                "several hosts are not supported; name one, or a name that follows the primary",
+            ));
         }
         "hostaddr" if value.parse::<std::net::IpAddr>().is_err() => {
             return Err(invalid("hostaddr must be an IP address"));
@@ -223,18 +250,34 @@ fn postgres_parameter(url: &mut PostgresUrl, key: &str, value: String) -> Result
                 "ssl-key" => "sslkey",
                 other => other,
             };
-            if let Some(name) = alias.strip_prefix("options[").and_then(|name| name.strip_suffix(']')) {
+            if let Some(name) = alias
+                .strip_prefix("options[")
+                .and_then(|name| name.strip_suffix(']'))
+            {
                 let escaped = value.replace('\\', "\\\\").replace(' ', "\\ ");
                 url.parameters.push(("options", format!("-c {name}={escaped}")));
                 return Ok(());
             }
             let Some(known) = POSTGRES_PARAMETERS.iter().find(|known| **known == alias) else {
-                return Err(unknown_parameter(key, &["persist_schema", "persist_pooler", "host", "sslmode"]));
+                return Err(unknown_parameter(
+                    key,
+                    &["persist_schema", "persist_pooler", "host", "sslmode"],
+                ));
             };
             if *known == "sslmode"
-                && !["disable", "allow", "prefer", "require", "verify-ca", "verify-full"].contains(&value.as_str())
+                && ![
+                    "disable",
+                    "allow",
+                    "prefer",
+                    "require",
+                    "verify-ca",
+                    "verify-full",
+                ]
+                .contains(&value.as_str())
             {
-                return Err(invalid("sslmode must be disable, allow, prefer, require, verify-ca or verify-full"));
+                return Err(invalid(
+                    "sslmode must be disable, allow, prefer, require, verify-ca or verify-full",
+                ));
             }
             if *known == "statement-cache-capacity" && value.parse::<usize>().is_err() {
                 return Err(invalid("statement-cache-capacity must be a number"));
@@ -246,19 +289,32 @@ fn postgres_parameter(url: &mut PostgresUrl, key: &str, value: String) -> Result
 }
 
 fn schema_name(name: String) -> Result<String> {
-    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    let starts = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    let plain = name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let starts = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
     if !plain || !starts || name.len() > 63 || name.starts_with("pg_") {
-        return Err(invalid("persist_schema must be 1 to 63 of a-z, 0-9 and _, and not begin with a digit or pg_"));
+        return Err(invalid(
+            "persist_schema must be 1 to 63 of a-z, 0-9 and _, and not begin with a digit or pg_",
+        ));
     }
     Ok(name)
 }
 
 fn sqlite(rest: &str) -> Result<SqliteUrl> {
-    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    let (path, query) = rest
+        .split_once('?')
+        .map_or((rest, None), |(path, query)| (path, Some(query)));
     let path = path.strip_prefix("//").unwrap_or(path);
     let mut mode = None;
-    for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
+    for pair in query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .filter(|pair| !pair.is_empty())
+    {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (key, value) {
             ("mode", "ro") => mode = Some(SqliteMode::ReadOnly),
@@ -272,33 +328,51 @@ fn sqlite(rest: &str) -> Result<SqliteUrl> {
         if mode == Some(SqliteMode::ReadOnly) {
             return Err(invalid("sqlite::memory: can't be read-only"));
         }
-        return Ok(SqliteUrl { path: None, mode: SqliteMode::Create });
+        return Ok(SqliteUrl {
+            path: None,
+            mode: SqliteMode::Create,
+        });
     }
     let path = decode(path, "path")?;
     if path.is_empty() || path.contains('\0') {
         return Err(invalid("a SQLite URL names a file: sqlite://persist.db?mode=rwc"));
     }
-    Ok(SqliteUrl { path: Some(PathBuf::from(path)), mode: mode.unwrap_or_default() })
+    Ok(SqliteUrl {
+        path: Some(PathBuf::from(path)),
+        mode: mode.unwrap_or_default(),
+    })
 }
 
 fn memory(name: &str) -> Result<Option<String>> {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let plain = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if !plain || name.len() > 64 {
-        return Err(invalid("memory: takes a name of up to 64 letters, digits, -, _ and ., or nothing"));
+        return Err(invalid(
+            "memory: takes a name of up to 64 letters, digits, -, _ and ., or nothing",
+        ));
     }
     Ok(Some(name.to_owned()).filter(|name| !name.is_empty()))
 }
 
 fn decode(text: &str, what: &'static str) -> Result<String> {
     let text = percent_decode_str(text).decode_utf8();
-    text.map(std::borrow::Cow::into_owned).map_err(|_| invalid(format!("{what} is not UTF-8")))
+    text.map(std::borrow::Cow::into_owned)
+        .map_err(|_| invalid(format!("{what} is not UTF-8")))
 }
 
 fn unknown_parameter(key: &str, some_known: &[&str]) -> Error {
     // Part of a password with an unescaped `&` or `?` would arrive here as a name.
     let plain = key.len() <= 32 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    let name = if plain && key.contains('_') { key } else { "name withheld" };
-    invalid(format!("unknown parameter ({name}); known are {} and others", some_known.join(", ")))
+    let name = if plain && key.contains('_') {
+        key
+    } else {
+        "name withheld"
+    };
+    invalid(format!(
+        "unknown parameter ({name}); known are {} and others",
+        some_known.join(", ")
+    ))
 }
 
 fn invalid(what: impl Into<String>) -> Error {
@@ -313,11 +387,23 @@ mod tests {
 
     #[test]
     fn a_postgres_url_gives_its_parts_and_hides_them() {
-        let text = "postgresql://us%65r:p%40ss@db:5433/ci%20d?sslmode=require&persist_schema=ci&options[a]=b%20c";
-        let DbUrl::Postgres(url) = text.parse().unwrap() else { panic!() };
+        let text =
+            "postgresql://us%65r:p%40ss@db:5433/ci%20d?sslmode=require&persist_schema=ci&options[a]=b%20c";
+        let DbUrl::Postgres(url) = text.parse().unwrap() else {
+            panic!()
+        };
         assert_eq!(url.password.as_ref().unwrap().expose_secret(), "p@ss");
-        assert_eq!((url.user.as_deref(), url.host.as_deref(), url.port), (Some("user"), Some("db"), Some(5433)));
-        assert_eq!(url.parameters, [("sslmode", "require".to_owned()), ("options", "-c a=b\\ c".to_owned())]);
+        assert_eq!(
+            (url.user.as_deref(), url.host.as_deref(), url.port),
+            (Some("user"), Some("db"), Some(5433))
+        );
+        assert_eq!(
+            url.parameters,
+            [
+                ("sslmode", "require".to_owned()),
+                ("options", "-c a=b\\ c".to_owned())
+            ]
+        );
         assert_eq!(url.schema.as_deref(), Some("ci"));
         assert_eq!(format!("{url:?}"), "PostgresUrl(postgres://db:5433/ci d)");
     }
@@ -329,8 +415,14 @@ mod tests {
             other => panic!("{other}"),
         };
         let owned = |text: &str| Some(text.to_owned());
-        assert_eq!(host("postgres:///db?host=/run/pg"), (owned("/run/pg"), None, owned("db")));
-        assert_eq!(host("postgres://%2Frun%2Fpg/db"), (owned("/run/pg"), None, owned("db")));
+        assert_eq!(
+            host("postgres:///db?host=/run/pg"),
+            (owned("/run/pg"), None, owned("db"))
+        );
+        assert_eq!(
+            host("postgres://%2Frun%2Fpg/db"),
+            (owned("/run/pg"), None, owned("db"))
+        );
         assert_eq!(host("postgres://me@/db"), (None, owned("me"), owned("db")));
         assert_eq!(host("postgres://"), (None, None, None));
     }
@@ -357,9 +449,18 @@ mod tests {
         for text in bad {
             let error = text.parse::<DbUrl>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{text}");
-            assert!(!format!("{error:?} {error}").contains("unter2"), "{text}: {error:?}");
+            assert!(
+                !format!("{error:?} {error}").contains("unter2"),
+                "{text}: {error:?}"
+            );
         }
-        assert!("postgers://h/d".parse::<DbUrl>().unwrap_err().to_string().contains("unknown scheme postgers"));
+        assert!(
+            "postgers://h/d"
+                .parse::<DbUrl>()
+                .unwrap_err()
+                .to_string()
+                .contains("unknown scheme postgers")
+        );
     }
 
     #[test]
@@ -368,9 +469,18 @@ mod tests {
             DbUrl::Sqlite(url) => (url.path.map(|path| path.display().to_string()), url.mode),
             other => panic!("{other}"),
         };
-        assert_eq!(parse("sqlite://persist.db?mode=rwc"), (Some("persist.db".into()), SqliteMode::Create));
-        assert_eq!(parse("sqlite:///var/a%20b.db"), (Some("/var/a b.db".into()), SqliteMode::ReadWrite));
-        assert_eq!(parse("sqlite:x.db?mode=ro"), (Some("x.db".into()), SqliteMode::ReadOnly));
+        assert_eq!(
+            parse("sqlite://persist.db?mode=rwc"),
+            (Some("persist.db".into()), SqliteMode::Create)
+        );
+        assert_eq!(
+            parse("sqlite:///var/a%20b.db"),
+            (Some("/var/a b.db".into()), SqliteMode::ReadWrite)
+        );
+        assert_eq!(
+            parse("sqlite:x.db?mode=ro"),
+            (Some("x.db".into()), SqliteMode::ReadOnly)
+        );
         assert_eq!(parse("sqlite::memory:"), (None, SqliteMode::Create));
     }
 }

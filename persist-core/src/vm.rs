@@ -211,7 +211,9 @@ impl VmQuery {
     pub fn position(&self) -> Result<Option<(Timestamp, VmKey)>> {
         match self.after.as_ref().map(Cursor::decode).transpose()? {
             None => Ok(None),
-            Some(Position::Vm(order, at, id, name)) if order == self.order => Ok(Some((at, VmKey::new(id, name)))),
+            Some(Position::Vm(order, at, id, name)) if order == self.order => {
+                Ok(Some((at, VmKey::new(id, name))))
+            }
             Some(_) => Err(cursor::foreign()),
         }
     }
@@ -225,7 +227,10 @@ impl VmQuery {
     /// Whether the (checked) filters let this VM pass; order, cursor and limit aside.
     pub fn matches(&self, vm: &Vm) -> bool {
         self.request_id.is_none_or(|id| id == vm.request_id)
-            && self.domain_name.as_ref().is_none_or(|name| *name == vm.domain_name)
+            && self
+                .domain_name
+                .as_ref()
+                .is_none_or(|name| *name == vm.domain_name)
             && (self.states.is_empty() || self.states.contains(&vm.state))
             && (self.backend.is_none() || self.backend == vm.backend)
             && self.created.contains(vm.created_at)

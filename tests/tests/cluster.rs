@@ -1,6 +1,9 @@
 //! The clusters that the tests start are there, sync to disk, and leave nothing behind.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its own functions")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

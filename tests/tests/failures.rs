@@ -1,6 +1,9 @@
 //! `FAILURES.md` lists every number of the table of failures, and every test that it cites exists.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its own functions")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -211,47 +211,6 @@ fn sequences(kind: Kind) -> u32 {
     }
 }
 
-fn run_with(f: std::sync::Arc<dyn persist_tests::factory::Factory>, cases: u32) -> Result<(), Failed> {
-    let runtime = Runtime::new()?;
-    let home = runtime
-        .block_on(f.fresh())
-        .map_err(|error| format!("{error:?}"))?;
-    let told = std::env::var_os("PROPTEST_CASES").is_some();
-    let config = Config {
-        failure_persistence: None,
-        max_shrink_iters: 0,
-        ..Config::default()
-    };
-
-    let held = TestRunner::new(Config { cases, ..config }).run(&vec(operation(), 1..25), |operations| {
-        runtime.block_on(async {
-            whole::clear(home.backend()).await.map_err(failed)?;
-            let model: Arc<dyn PersistBackend> = Arc::new(MemoryBackend::new());
-            let opened = home.open().await.transpose().map_err(failed)?;
-            let has_handles = opened.is_some();
-            let store = opened.unwrap_or_else(|| Arc::clone(home.backend()));
-            let mut pair = Pair { store, model };
-            for (n, operation) in operations.iter().enumerate() {
-                let step = pair.step(&home, operation).await;
-                step.map_err(|error| TestCaseError::fail(format!("step {n}, {operation:?}: {error}")))?;
-            }
-            place::fold_holds(&pair.store).await;
-            prop_assert_eq!(
-                whole::read(&pair.store).await.map_err(failed)?,
-                whole::read(&pair.model).await.map_err(failed)?
-            );
-            if has_handles {
-                pair.store.close().await.map_err(failed)?;
-            }
-            Ok(())
-        })
-    });
-    runtime
-        .block_on(home.backend().close())
-        .map_err(|error| format!("{error:?}"))?;
-    held.map_err(|error| error.to_string().into())
-}
-
 fn x6_any_sequence_is_answered_as_by_memory(kind: Kind) -> Result<(), Failed> {
     let runtime = Runtime::new()?;
     let home = runtime
@@ -294,12 +253,6 @@ fn x6_any_sequence_is_answered_as_by_memory(kind: Kind) -> Result<(), Failed> {
 }
 
 fn main() -> ExitCode {
-    let trials: Vec<_> = persist_tests::broken::Defect::all().map(|(d, _)| Trial::test(d.to_string(), move || {
-        match run_with(std::sync::Arc::new(persist_tests::broken::BrokenStores(Some(d))), 150) { Ok(()) => Err("NOT CAUGHT".into()), Err(_) => Ok(()) }
-    })).collect();
-    return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
-    #[allow(unreachable_code)]
-
     let kinds = [Kind::Memory, Kind::SqliteFile, Kind::SqliteMemory, Kind::Postgres];
     let trials = kinds.map(|kind| {
         let name = format!(

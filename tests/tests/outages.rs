@@ -1,6 +1,9 @@
 //! A server that freezes, restarts, refuses or has no connection left while it is in use. Numbers are those of the table of failures.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its own functions")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,9 @@
 //! Several processes on one store, and processes that are killed. Numbers are those of the table of failures.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its own functions")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
 
 mod peer;
 

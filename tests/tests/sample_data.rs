@@ -1,10 +1,5 @@
 //! The sample data of the repository: made by its program, and all of it can be imported.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, also in its own functions"
-)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

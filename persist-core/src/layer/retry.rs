@@ -69,12 +69,19 @@ where
         if Instant::now() + delay >= end {
             return Err(error);
         }
-        tracing::debug!(kind = error.kind().name(), delay_us = delay.as_micros() as u64, "calling again");
+        tracing::debug!(
+            kind = error.kind().name(),
+            delay_us = delay.as_micros() as u64,
+            "calling again"
+        );
         tokio::time::sleep(delay).await;
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "a layer that forgets a method changes the contract")]
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
 #[async_trait]
 impl<B: PersistBackend> PersistBackend for Retrying<B> {
     fn name(&self) -> &'static str {
@@ -128,6 +135,10 @@ impl<B: PersistBackend> Capabilities for Retrying<B> {
 impl Error {
     /// The error of a call whose time is up.
     pub fn deadline(operation: &'static str, after: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("no answer within {} ms", after.as_millis())).during(operation)
+        Self::new(
+            ErrorKind::Timeout,
+            format!("no answer within {} ms", after.as_millis()),
+        )
+        .during(operation)
     }
 }

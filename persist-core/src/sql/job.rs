@@ -27,6 +27,8 @@ pub fn jobs(dialect: Dialect, schema: Option<&str>, query: &JobQuery) -> Result<
     list.hex_prefix("commit_sha", query.commit_sha.as_deref());
     list.created(query.created);
     list.ids(query.ids);
-    let position = query.position()?.map(|(at, id)| [dialect.time(at), dialect.id(id)]);
+    let position = query
+        .position()?
+        .map(|(at, id)| [dialect.time(at), dialect.id(id)]);
     Ok(list.page(query.order, ["created_at", "request_id"], position, query.limit))
 }

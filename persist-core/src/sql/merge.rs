@@ -10,11 +10,18 @@ use crate::attributes::Attribute;
 ///
 /// A filled slot gets the sequence number of the row that was proposed.
 pub fn slot_conflict(dialect: Dialect) -> String {
-    let columns: Vec<_> =
-        ["actor", "reason"].into_iter().chain(Attribute::ALL.map(Attribute::name)).collect();
-    let fill: Vec<_> = columns.iter().map(|c| format!("{c} = coalesce(e.{c}, excluded.{c})")).collect();
-    let blank: Vec<_> =
-        columns.iter().map(|c| format!("(e.{c} IS NULL AND excluded.{c} IS NOT NULL)")).collect();
+    let columns: Vec<_> = ["actor", "reason"]
+        .into_iter()
+        .chain(Attribute::ALL.map(Attribute::name))
+        .collect();
+    let fill: Vec<_> = columns
+        .iter()
+        .map(|c| format!("{c} = coalesce(e.{c}, excluded.{c})"))
+        .collect();
+    let blank: Vec<_> = columns
+        .iter()
+        .map(|c| format!("(e.{c} IS NULL AND excluded.{c} IS NOT NULL)"))
+        .collect();
     // differs: only Postgres commits out of order, so only there a change carries its transaction.
     let xid = match dialect {
         Dialect::Postgres => "xid = pg_current_xact_id(), ",
@@ -54,5 +61,9 @@ pub fn row_conflict(table: &RowTable) -> String {
             ));
         }
     }
-    format!("ON CONFLICT ({}) DO UPDATE SET {}", table.key.join(", "), set.join(", "))
+    format!(
+        "ON CONFLICT ({}) DO UPDATE SET {}",
+        table.key.join(", "),
+        set.join(", ")
+    )
 }

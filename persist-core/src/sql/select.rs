@@ -52,19 +52,23 @@ impl List {
 
     pub(super) fn created(&mut self, range: TimeRange) {
         if let Some(from) = range.from {
-            self.select.and_where(Expr::col("created_at").gte(self.dialect.time(from)));
+            self.select
+                .and_where(Expr::col("created_at").gte(self.dialect.time(from)));
         }
         if let Some(until) = range.until {
-            self.select.and_where(Expr::col("created_at").lt(self.dialect.time(until)));
+            self.select
+                .and_where(Expr::col("created_at").lt(self.dialect.time(until)));
         }
     }
 
     pub(super) fn ids(&mut self, range: IdRange) {
         if let Some(from) = range.from {
-            self.select.and_where(Expr::col("request_id").gte(self.dialect.id(from)));
+            self.select
+                .and_where(Expr::col("request_id").gte(self.dialect.id(from)));
         }
         if let Some(to) = range.to {
-            self.select.and_where(Expr::col("request_id").lte(self.dialect.id(to)));
+            self.select
+                .and_where(Expr::col("request_id").lte(self.dialect.id(to)));
         }
     }
 
@@ -76,7 +80,10 @@ impl List {
         }
         let live: Vec<_> = wanted.iter().filter(|state| !state.is_ended()).collect();
         let ended: Vec<_> = wanted.iter().filter(|state| state.is_ended()).collect();
-        let all_live = S::TABLE.iter().filter(|spec| !spec.ended).all(|spec| wanted.contains(&spec.state));
+        let all_live = S::TABLE
+            .iter()
+            .filter(|spec| !spec.ended)
+            .all(|spec| wanted.contains(&spec.state));
         let mut any = Condition::any();
         if !live.is_empty() {
             let mut part = Cond::all().add(Expr::col("ending").is_null());
@@ -101,11 +108,19 @@ impl List {
     ) -> Statement {
         // ById leaves out the first key, the time.
         let from = usize::from(order == Order::ById);
-        let direction = if order == Order::NewestFirst { SqlOrder::Desc } else { SqlOrder::Asc };
+        let direction = if order == Order::NewestFirst {
+            SqlOrder::Desc
+        } else {
+            SqlOrder::Asc
+        };
         if let Some(position) = position {
             let key = Expr::tuple(keys[from..].iter().map(|key| Expr::col(*key)));
             let after = Expr::tuple(position.into_iter().skip(from).map(Expr::value));
-            let beyond = if order == Order::NewestFirst { key.lt(after) } else { key.gt(after) };
+            let beyond = if order == Order::NewestFirst {
+                key.lt(after)
+            } else {
+                key.gt(after)
+            };
             self.select.and_where(beyond);
         }
         for key in &keys[from..] {

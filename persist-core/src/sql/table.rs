@@ -19,14 +19,30 @@ pub struct RowTable {
 }
 
 /// Current rows of jobs.
-pub const JOBS: RowTable = RowTable { name: "jobs", key: &["request_id"], attributes: Attribute::JOB };
+pub const JOBS: RowTable = RowTable {
+    name: "jobs",
+    key: &["request_id"],
+    attributes: Attribute::JOB,
+};
 
 /// Current rows of VMs.
-pub const VMS: RowTable = RowTable { name: "vms", key: &["request_id", "domain_name"], attributes: Attribute::VM };
+pub const VMS: RowTable = RowTable {
+    name: "vms",
+    key: &["request_id", "domain_name"],
+    attributes: Attribute::VM,
+};
 
 /// What a statement that reads jobs selects, in this order.
-pub const JOB_COLUMNS: [&str; 8] =
-    ["request_id", "state", "rank", "repo_url", "commit_sha", "runs_on", "created_at", "updated_at"];
+pub const JOB_COLUMNS: [&str; 8] = [
+    "request_id",
+    "state",
+    "rank",
+    "repo_url",
+    "commit_sha",
+    "runs_on",
+    "created_at",
+    "updated_at",
+];
 
 /// What a statement that reads VMs selects, in this order.
 pub const VM_COLUMNS: [&str; 9] = [
@@ -65,5 +81,8 @@ pub const EVENT_COLUMNS: [&str; 15] = [
 /// Words come from the state table, never from a caller.
 pub fn state_list<S: StateTable>(keep: impl Fn(S) -> bool) -> String {
     let words = S::TABLE.iter().filter(|spec| keep(spec.state));
-    words.map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
+    words
+        .map(|spec| format!("'{}'", spec.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -11,8 +11,10 @@ use crate::vm::VmQuery;
 /// One VM.
 pub fn vm(dialect: Dialect, schema: Option<&str>, key: &VmKey) -> Statement {
     let mut list = List::new(dialect, schema, VMS.name, &VM_COLUMNS);
-    list.select.and_where(Expr::col("request_id").eq(dialect.id(key.request_id)));
-    list.select.and_where(Expr::col("domain_name").eq(key.domain_name.as_str()));
+    list.select
+        .and_where(Expr::col("request_id").eq(dialect.id(key.request_id)));
+    list.select
+        .and_where(Expr::col("domain_name").eq(key.domain_name.as_str()));
     list.select
 }
 
@@ -29,7 +31,16 @@ pub fn vms(dialect: Dialect, schema: Option<&str>, query: &VmQuery) -> Result<St
     list.created(query.created);
     list.ids(query.ids);
     let position = query.position()?.map(|(at, key)| {
-        [dialect.time(at), dialect.id(key.request_id), key.domain_name.into()]
+        [
+            dialect.time(at),
+            dialect.id(key.request_id),
+            key.domain_name.into(),
+        ]
     });
-    Ok(list.page(query.order, ["created_at", "request_id", "domain_name"], position, query.limit))
+    Ok(list.page(
+        query.order,
+        ["created_at", "request_id", "domain_name"],
+        position,
+        query.limit,
+    ))
 }

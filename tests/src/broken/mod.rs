@@ -1,6 +1,6 @@
 //! Backends that are broken on purpose, each in one clause: what proves that the suite would notice.
 //!
-//! [`Broken`] is a layer over memory. Its [`Defect`] says which clause it breaks; [`Defect::ALL`] says by which
+//! [`Broken`] is a layer over memory. Its [`Defect`] says which clause it breaks; [`Defect::all`] says by which
 //! case that must be noticed. Without a defect every call takes the way of all of them, so that a layer which
 //! breaks more than it says shows itself: the healthy one must pass everything.
 
