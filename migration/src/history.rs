@@ -74,14 +74,15 @@ ALTER request_id DROP NOT NULL, ALTER domain_name DROP NOT NULL;
 DROP TABLE events, persist_meta";
 
 // differs: seq comes from persist_meta, in the transaction that uses it, so that no number is given twice, not
-// even after the newest rows went. WITHOUT ROWID: one tree for key and row, where every key begins with the id.
+// even after the newest rows went. Rows stand in the order of their coming: by key (WITHOUT ROWID), random ids
+// (version 4) would be written all over the file, 22,000 updates a second against 33,000 in bulk (2026-11).
 fn sqlite_tables() -> String {
     format!(
         "CREATE TABLE events (seq INTEGER NOT NULL, request_id BLOB NOT NULL CHECK (length(request_id) = 16), \
          domain_name TEXT NOT NULL, rank INTEGER NOT NULL, state TEXT NOT NULL, at INTEGER NOT NULL, \
          recorded_at INTEGER NOT NULL, actor TEXT, reason TEXT, repo_url TEXT, commit_sha TEXT, runs_on TEXT, \
          backend TEXT, overlay_path TEXT, seed_path TEXT, PRIMARY KEY (request_id, domain_name, rank), \
-         CONSTRAINT events_state CHECK ({})) STRICT, WITHOUT ROWID;\n\
+         CONSTRAINT events_state CHECK ({})) STRICT;\n\
          CREATE INDEX events_seq ON events (seq);\n\
          CREATE TABLE persist_meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;\n\
          INSERT INTO persist_meta (key, value) VALUES ('instance_id', {SQLITE_UUID}), ('min_reader', '4'), \
@@ -99,7 +100,7 @@ fn sqlite_required() -> String {
         "(request_id BLOB NOT NULL PRIMARY KEY CHECK (length(request_id) = 16), repo_url TEXT, commit_sha TEXT, \
          runs_on TEXT, state TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, \
          rank INTEGER NOT NULL, prev_rank INTEGER, repo_url_rank INTEGER, commit_sha_rank INTEGER, \
-         runs_on_rank INTEGER, CONSTRAINT jobs_state CHECK ({})) STRICT, WITHOUT ROWID",
+         runs_on_rank INTEGER, CONSTRAINT jobs_state CHECK ({})) STRICT",
         job_state(Dialect::Sqlite),
     );
     let vms = format!(
@@ -107,7 +108,7 @@ fn sqlite_required() -> String {
          seed_path TEXT, backend TEXT, state TEXT NOT NULL, created_at INTEGER NOT NULL, \
          updated_at INTEGER NOT NULL, rank INTEGER NOT NULL, prev_rank INTEGER, backend_rank INTEGER, \
          overlay_path_rank INTEGER, seed_path_rank INTEGER, PRIMARY KEY (request_id, domain_name), \
-         CONSTRAINT vms_state CHECK ({})) STRICT, WITHOUT ROWID",
+         CONSTRAINT vms_state CHECK ({})) STRICT",
         vm_state(Dialect::Sqlite),
     );
     both_rebuilt(&jobs, &vms)

@@ -1,11 +1,13 @@
 //! `persist health`: how the database is, within a deadline.
 
+use chrono::TimeDelta;
 use persist::{Deadlines, Error, Health};
 use tokio::time::timeout;
 
 use crate::args::Format;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
+use crate::span::human;
 use crate::visible::visible;
 
 pub(crate) async fn run(context: &mut Context) -> Result<Code, Failure> {
@@ -34,11 +36,8 @@ async fn ask(context: &Context, deadlines: Deadlines) -> Result<Health, Failure>
 fn line(health: &Health) -> String {
     let mut line = format!("{}: {}", health.backend, health.mode.name());
     if let Some(micros) = health.latency_us {
-        line.push_str(&format!(
-            ", answered in {}.{} ms",
-            micros / 1_000,
-            micros % 1_000 / 100
-        ));
+        let took = i64::try_from(micros).map_or(TimeDelta::MAX, TimeDelta::microseconds);
+        line.push_str(&format!(", answered in {}", human(took)));
     }
     let facts = [("", &health.server), ("schema ", &health.schema_version)];
     for (lead, fact) in facts {
@@ -70,7 +69,7 @@ mod tests {
         health.durable = true;
         assert_eq!(
             line(&health),
-            "postgres: ready, answered in 1.2 ms, PostgreSQL 15.3, durable"
+            "postgres: ready, answered in 1 ms, PostgreSQL 15.3, durable"
         );
         assert_eq!(
             line(&Health::new("memory", Mode::Ready)),

@@ -56,7 +56,7 @@ pub(crate) async fn run(action: MigrateAction, context: &mut Context) -> Result<
         }
         MigrateAction::Down(args) => {
             let request = args.steps.map_or_else(Down::all, Down::steps).confirmed(args.yes);
-            let names = schema.down(request).await?;
+            let names = schema.down(request).await.map_err(unconfirmed)?;
             tell(
                 context,
                 "reverted",
@@ -81,6 +81,16 @@ fn schema_of(backend: &dyn PersistBackend) -> Result<&dyn Schema, Error> {
         let what = format!("the {} backend has no schema", backend.name());
         Error::new(ErrorKind::Unsupported, what).during("migrate")
     })
+}
+
+/// The flag that the store's own words ask for.
+fn unconfirmed(error: Error) -> Failure {
+    if error.context("field") == Some("confirmed") {
+        let what = format!("{error}; add --yes if that is meant");
+        Failure::told(Code::from(error.kind()), what)
+    } else {
+        error.into()
+    }
 }
 
 /// What was done to these migrations.

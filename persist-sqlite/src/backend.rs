@@ -15,7 +15,7 @@ use crate::config::SqliteConfig;
 use crate::error::Failed;
 use crate::migrate::Migrator;
 use crate::store::Store;
-use crate::worker::Times;
+use crate::worker::{FLUSH, Times};
 use crate::{event, job, prune, records, vm};
 
 /// A store in a SQLite file, or in the memory of its one connection.
@@ -77,11 +77,11 @@ impl PersistBackend for SqliteBackend {
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(claims.len());
         self.store.refuse_closed("apply")?;
-        for chunk in claims.chunks(CHUNK) {
-            let merged = self
-                .store
-                .merge(chunk.to_vec(), Times::within(self.deadlines.write))
-                .await;
+        for flush in claims.chunks(FLUSH) {
+            // The deadline is that of a chunk; this is some of them, for one commit.
+            let chunks = u32::try_from(flush.len().div_ceil(CHUNK)).unwrap_or(u32::MAX);
+            let times = Times::within(self.deadlines.write.saturating_mul(chunks));
+            let merged = self.store.merge(flush.to_vec(), times).await;
             outcomes.extend(merged.map_err(|error| error.during("apply"))?);
         }
         Ok(outcomes)

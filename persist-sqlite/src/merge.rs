@@ -4,7 +4,10 @@
 
 use std::sync::LazyLock;
 
-use persist_core::sql::{Dialect, EVENT_COLUMNS, EVENTS, JOBS, RowTable, VMS, row_conflict, slot_conflict};
+use persist_core::sql::{
+    Dialect, EVENT_COLUMNS, EVENTS, JOBS, RowTable, VMS, row_conflict, row_conflict_off_indexes,
+    slot_conflict,
+};
 use persist_core::{Attribute, Claim, Current, Error, ErrorKind, Outcome, Rank, State, Subject};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Statement, params};
@@ -26,6 +29,8 @@ struct Sql {
 struct RowSql {
     look: String,
     join: String,
+    /// The join of what changes no column of the indexes that all rows are in: a third of the time less.
+    advance: String,
 }
 
 // differs: no RETURNING. SQLite runs it as a trigger, with a journal and a table of its own for each statement:
@@ -63,19 +68,20 @@ impl RowSql {
         let key: Vec<_> = keys
             .map(|(place, column)| format!("{column} = ?{place}"))
             .collect();
+        let insert = format!(
+            "INSERT INTO {} AS r ({}) VALUES ({})",
+            table.name,
+            columns.join(", "),
+            placeholders(columns.len()),
+        );
         Self {
             look: format!(
-                "SELECT rank, state FROM {} WHERE {}",
+                "SELECT rank, state, created_at FROM {} WHERE {}",
                 table.name,
                 key.join(" AND ")
             ),
-            join: format!(
-                "INSERT INTO {} AS r ({}) VALUES ({}) {}",
-                table.name,
-                columns.join(", "),
-                placeholders(columns.len()),
-                row_conflict(table),
-            ),
+            join: format!("{insert} {}", row_conflict(table)),
+            advance: format!("{insert} {}", row_conflict_off_indexes(table)),
         }
     }
 }
@@ -195,6 +201,14 @@ struct Rows<'c> {
     table: &'static RowTable,
     look: CachedStatement<'c>,
     join: CachedStatement<'c>,
+    advance: CachedStatement<'c>,
+}
+
+/// A row as it stands.
+struct Row {
+    rank: Rank,
+    state: State,
+    created_at: i64,
 }
 
 impl<'c> Rows<'c> {
@@ -207,11 +221,12 @@ impl<'c> Rows<'c> {
             table,
             look: connection.prepare_cached(&sql.look)?,
             join: connection.prepare_cached(&sql.join)?,
+            advance: connection.prepare_cached(&sql.advance)?,
         })
     }
 
-    /// Rank and state of the row, if there is one.
-    fn look(&mut self, subject: &Subject) -> Result<Option<(Rank, State)>, Failed> {
+    /// The row, if there is one.
+    fn look(&mut self, subject: &Subject) -> Result<Option<Row>, Failed> {
         bind_key(&mut self.look, subject)?;
         let mut rows = self.look.raw_query();
         let Some(row) = rows.next()? else {
@@ -223,27 +238,37 @@ impl<'c> Rows<'c> {
                 format!("{table}.rank of {id} is no rank of any slot; the file is damaged or was edited");
             Error::new(ErrorKind::Corrupt, what).with("table", table)
         })?;
-        Ok(Some((rank, state(self.table.name, subject, row.get_ref(1)?)?)))
+        Ok(Some(Row {
+            rank,
+            state: state(self.table.name, subject, row.get_ref(1)?)?,
+            created_at: row.get(2)?,
+        }))
     }
 
     /// The row of a slot that was held already.
     fn current(&mut self, subject: &Subject) -> Result<Current, Failed> {
-        let (rank, state) = self.look(subject)?.ok_or_else(|| {
+        let row = self.look(subject)?.ok_or_else(|| {
             let what = format!("{subject} has history and no row; the file is damaged or was edited");
             Error::new(ErrorKind::Corrupt, what).with("table", self.table.name)
         })?;
-        Ok(current(rank, state))
+        Ok(row.current())
     }
 
     /// Joins a changed slot: its time, and its attributes as they stand now.
     fn join<'v>(
         &mut self,
+        before: Option<&Row>,
         claim: &Claim,
         at: i64,
         value: impl Fn(Attribute) -> Option<&'v str>,
     ) -> Result<(), Failed> {
         let rank = claim.rank().get();
-        let join = &mut self.join;
+        let is_off_indexes = before.is_some_and(|row| at >= row.created_at);
+        let join = if is_off_indexes && value(self.table.attributes[0]).is_none() {
+            &mut self.advance
+        } else {
+            &mut self.join
+        };
         let next = bind_key(join, claim.subject())?;
         join.raw_bind_parameter(next, rank)?;
         join.raw_bind_parameter(next + 1, claim.state().name())?;
@@ -270,10 +295,12 @@ fn bind_key(statement: &mut Statement<'_>, subject: &Subject) -> Result<usize, F
     Ok(3)
 }
 
-fn current(rank: Rank, state: State) -> Current {
-    Current {
-        state,
-        attempt: rank.attempt(),
+impl Row {
+    fn current(&self) -> Current {
+        Current {
+            state: self.state,
+            attempt: self.rank.attempt(),
+        }
     }
 }
 
@@ -309,12 +336,12 @@ impl<'c> Merge<'c> {
         if slots.claim(claim)? {
             let before = rows.look(subject)?;
             let at = claim.at().timestamp_micros();
-            rows.join(claim, at, |attribute| claim.attribute(attribute))?;
+            rows.join(before.as_ref(), claim, at, |attribute| claim.attribute(attribute))?;
             return Ok(match before {
                 None => Outcome::Applied { created: true },
-                Some((rank, _)) if claim.rank() > rank => Outcome::Applied { created: false },
-                Some((rank, state)) => Outcome::Late {
-                    current: current(rank, state),
+                Some(row) if claim.rank() > row.rank => Outcome::Applied { created: false },
+                Some(row) => Outcome::Late {
+                    current: row.current(),
                 },
             });
         }
@@ -323,7 +350,7 @@ impl<'c> Merge<'c> {
         let current = rows.current(subject)?;
         if filled {
             let value = |attribute| standing.attributes[attribute as usize].as_deref();
-            rows.join(claim, standing.at, value)?;
+            rows.join(None, claim, standing.at, value)?;
             return Ok(Outcome::Filled { current });
         }
         Ok(if standing.state == claim.state() {

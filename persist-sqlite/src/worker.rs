@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use persist_core::{CHUNK, Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
+use persist_core::{Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout_at;
 
@@ -19,6 +19,9 @@ use crate::error::{self, Failed, Phase};
 use crate::flush::{self, Batch};
 use crate::session::{Session, end_of};
 
+/// Updates of one transaction, from which on no more callers are taken in: what a commit costs is then little
+/// beside them, and others get the lock of the file some dozen times a second.
+pub(crate) const FLUSH: usize = 2_048;
 /// Most updates that wait.
 const QUEUE: usize = 8_192;
 /// When nothing came for so long, the log is moved into the file.
@@ -127,7 +130,7 @@ impl Worker {
         })
     }
 
-    /// Merges at most [`CHUNK`] claims.
+    /// Merges at most [`FLUSH`] claims, in one transaction.
     pub(crate) async fn merge(&self, claims: Vec<Claim>, times: Times) -> Result<Vec<Outcome>> {
         let room = self.room_for(claims.len(), times.end).await?;
         let (reply, answer) = oneshot::channel();
@@ -340,7 +343,7 @@ fn run(mut writer: Writer, jobs: &Receiver<Job>) {
 fn drain(first: Batch, jobs: &Receiver<Job>) -> (Vec<Batch>, Option<Job>) {
     let mut updates = first.claims.len();
     let mut batches = vec![first];
-    while updates < CHUNK {
+    while updates < FLUSH {
         match jobs.try_recv() {
             Ok(Job::Merge(batch)) => {
                 updates += batch.claims.len();
