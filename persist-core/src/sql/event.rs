@@ -63,7 +63,7 @@ mod tests {
         let statement = sql::jobs(Dialect::Postgres, Some("ci"), &query).unwrap();
         assert_eq!(
             statement.to_string(PostgresQueryBuilder),
-            r#"SELECT "request_id", "state", "rank", "repo_url", "commit_sha", "runs_on", "created_at", "updated_at" FROM "ci"."jobs" WHERE ending IN ('lost', 'failed') AND ("created_at", "request_id") < ('1970-01-01 00:00:01.000000 +00:00', '00000000-0000-0000-0000-000000000001') ORDER BY "created_at" DESC, "request_id" DESC LIMIT 4"#
+            r#"SELECT "request_id", "state", "rank", "repo_url", "commit_sha", "runs_on", "created_at", "updated_at" FROM "ci"."jobs" WHERE (ending IN ('lost', 'failed')) AND ("created_at", "request_id") < ('1970-01-01 00:00:01.000000 +00:00', '00000000-0000-0000-0000-000000000001') ORDER BY "created_at" DESC, "request_id" DESC LIMIT 4"#
         );
         let query = VmQuery::default()
             .states([VmState::Prepared, VmState::Running])
@@ -81,7 +81,7 @@ mod tests {
             .to_string(SqliteQueryBuilder);
         assert!(
             statement.contains(
-                r#"WHERE (("ending" IS NULL AND state IN ('queued')) OR ending IN ('failed')) AND "commit_sha" >= 'ab' AND "commit_sha" < 'abg'"#
+                r#"WHERE (("ending" IS NULL AND (state IN ('queued'))) OR (ending IN ('failed'))) AND "commit_sha" >= 'ab' AND "commit_sha" < 'abg'"#
             ),
             "{statement}"
         );
