@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use persist_core::layer::Retrying;
-use persist_core::{Clock, DbUrl, Deadlines, PersistBackend, Result, SqliteMode, SystemClock};
+use persist_core::{Clock, DbUrl, Deadlines, PersistBackend, Result, SqliteMode, SystemClock, end_of};
 use tokio::time::Instant;
 
 use crate::connector::{Connector, Location};
@@ -164,15 +164,18 @@ impl Builder {
 }
 
 async fn wait(connector: &Connector, within: Duration) -> Result<Arc<dyn PersistBackend>> {
-    let end = Instant::now() + within;
+    let end = end_of(within);
     let mut delays = backoff();
     loop {
-        let error = match connector.connect(end - Instant::now()).await {
+        let error = match connector
+            .connect(end.saturating_duration_since(Instant::now()))
+            .await
+        {
             Ok(driver) => return Ok(driver),
             Err(error) => error,
         };
         let delay = delays.next().unwrap_or(within);
-        if !error.is_retryable() || Instant::now() + delay >= end {
+        if !error.is_retryable() || end.saturating_duration_since(Instant::now()) <= delay {
             return Err(error);
         }
         tracing::warn!(kind = error.kind().name(), %error, "the database is away; waiting for it");

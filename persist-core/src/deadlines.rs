@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Deadlines of every call. The defaults are those of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,6 +18,14 @@ pub struct Deadlines {
     pub health: Duration,
     /// To wait for another process that migrates: 60 s.
     pub migration: Duration,
+}
+
+/// The longest time that is counted; `Duration::MAX`, meaning for ever, is more than an [`Instant`] can hold.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
+/// When what begins now ends. For backends and layers.
+pub fn end_of(within: Duration) -> Instant {
+    Instant::now() + within.min(LONGEST)
 }
 
 /// Most updates of one statement or transaction.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use persist_core::{Error, ErrorKind, Result, Retry, UpdateOutcome};
+use persist_core::{Error, ErrorKind, Result, Retry, UpdateOutcome, end_of};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -143,12 +143,10 @@ impl Pool {
     where
         W: for<'s> Fn(&'s mut Session) -> Work<'s, T> + Send + Sync,
     {
-        let end = Instant::now() + deadline;
+        let end = end_of(deadline);
         let (mut at_once, mut fresh) = (0, false);
         loop {
-            let mut lease = self
-                .acquire(end.min(Instant::now() + self.patience), fresh)
-                .await?;
+            let mut lease = self.acquire(end.min(end_of(self.patience)), fresh).await?;
             let answer = timeout_at(end, call(&mut lease.live.session, scope, work)).await;
             let error = match answer {
                 Err(_) => {
@@ -289,7 +287,7 @@ impl Pool {
 
     /// Makes one connection, to learn early what is wrong.
     pub(crate) async fn probe(&self, deadline: Duration) -> Result<()> {
-        let lease = self.acquire(Instant::now() + deadline, false).await?;
+        let lease = self.acquire(end_of(deadline), false).await?;
         self.give_back(lease);
         Ok(())
     }

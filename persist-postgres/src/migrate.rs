@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use persist_core::sql::Dialect;
-use persist_core::{Deadlines, Down, Error, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus};
+use persist_core::{
+    Deadlines, Down, Error, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus, end_of,
+};
 use persist_migration::records::{Records, unconfirmed};
 use persist_migration::{Migration, Step};
 use tokio::time::Instant;
@@ -75,7 +77,7 @@ impl Migrator {
         W: for<'s> Fn(&'s mut Session) -> crate::connection::Work<'s, Turn> + Clone + Send + Sync + 'static,
     {
         let mut done = Vec::new();
-        let mut end = Instant::now() + self.deadlines.migration;
+        let mut end = end_of(self.deadlines.migration);
         loop {
             let work = work.clone();
             let schema = self.schema.clone();
@@ -95,7 +97,7 @@ impl Migrator {
                 Ok(Turn::Done(name)) => {
                     tracing::info!(migration = name, operation, "schema changed");
                     done.push(name.to_owned());
-                    end = Instant::now() + self.deadlines.migration;
+                    end = end_of(self.deadlines.migration);
                     continue;
                 }
                 Ok(Turn::Held(by)) => Error::new(ErrorKind::Busy, format!("a migration is in progress {by}")),

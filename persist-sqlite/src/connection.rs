@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use persist_core::{Error, ErrorKind, SqliteMode, SqliteUrl};
+use persist_core::{Error, ErrorKind, Retry, SqliteMode, SqliteUrl};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -69,7 +69,8 @@ impl Source {
                 "there is no file {}; mode=rwc makes one, persist migrate up its tables",
                 path.display()
             );
-            Error::new(ErrorKind::Unavailable, what)
+            // A name mistyped does not heal by waiting; whoever heals in the background looks again all the same.
+            Error::new(ErrorKind::Unavailable, what).retry_as(Retry::Never)
         };
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,

@@ -55,4 +55,5 @@ mod suite;
 pub mod walk;
 pub mod whole;
 
+pub use factory::{Factory, Store};
 pub use suite::{LIMIT, Verdict, cases, check, check_within, run, run_all};

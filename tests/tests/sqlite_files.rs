@@ -247,3 +247,25 @@ async fn d7_a_store_that_is_opened_to_read_takes_no_write() {
     assert_eq!(reader.jobs(&JobQuery::default()).await.unwrap().items.len(), 1);
     reader.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_there_is_told_at_once_also_where_calls_are_retried() {
+    let file = File::new();
+    let url = format!("sqlite://{}", file.path().display());
+    let within = std::time::Duration::from_secs(3_600);
+    let connecting = persist::Persist::builder(Some(url))
+        .on_unavailable(persist::OnUnavailable::Retry { within })
+        .connect();
+    let connected = tokio::time::timeout(persist_tests::process::BOUND, connecting).await;
+    let error = connected
+        .expect("it does not wait for an hour")
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.to_string().contains("mode=rwc"), "{error}");
+    assert_eq!(
+        fs::read_dir(file.folder.path()).unwrap().count(),
+        0,
+        "nothing was made"
+    );
+}

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::backend::{Capabilities, PersistBackend};
 use crate::claim::Claim;
+use crate::deadlines::end_of;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
@@ -45,7 +46,7 @@ async fn retry<T, F>(within: Duration, mut call: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let end = Instant::now() + within;
+    let end = end_of(within);
     let mut at_once = 0;
     let mut backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
@@ -54,9 +55,11 @@ where
         .with_jitter()
         .build();
     loop {
-        let error = match call().await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
+        // The last call is cut too: what it was about may have happened.
+        let error = match timeout_at(end, call()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(Error::deadline("retry", within)),
         };
         let delay = match error.retry() {
             Retry::Never => return Err(error),
@@ -66,7 +69,7 @@ where
             }
             Retry::Now | Retry::Later => backoff.next().unwrap_or(within),
         };
-        if Instant::now() + delay >= end {
+        if end.saturating_duration_since(Instant::now()) <= delay {
             return Err(error);
         }
         tracing::debug!(
@@ -140,5 +143,39 @@ impl Error {
             format!("no answer within {} ms", after.as_millis()),
         )
         .during(operation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::error::UpdateOutcome;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_answers_is_cut_when_the_time_is_up() {
+        let within = Duration::from_secs(7);
+        let begun = Instant::now();
+        let error = retry(within, std::future::pending::<Result<()>>)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Timeout, UpdateOutcome::Unknown)
+        );
+        assert_eq!(begun.elapsed().as_secs(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_ever_is_a_time_too() {
+        let calls = AtomicU32::new(0);
+        let call = || async {
+            match calls.fetch_add(1, Ordering::Relaxed) {
+                40 => Ok(()),
+                _ => Err(Error::new(ErrorKind::Unavailable, "is away")),
+            }
+        };
+        retry(Duration::MAX, call).await.unwrap();
     }
 }
