@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use persist_core::layer::Retrying;
-use persist_core::{Clock, DbUrl, Deadlines, PersistBackend, Result, SqliteMode, SystemClock, end_of};
-use tokio::time::Instant;
+use persist_core::{
+    Clock, DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result, SqliteMode, SystemClock, end_of,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::{Instant, timeout};
 
 use crate::connector::{Connector, Location};
 use crate::heal::backoff;
@@ -44,7 +47,8 @@ impl Default for OnUnavailable {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct Builder {
-    url: Option<String>,
+    /// Kept as a secret: it is shown by nobody before it is parsed.
+    url: Option<SecretString>,
     on_unavailable: OnUnavailable,
     actor: Option<String>,
     options: OpenOptions,
@@ -55,7 +59,7 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new(url: Option<String>) -> Self {
         Self {
-            url,
+            url: url.map(SecretString::from),
             on_unavailable: OnUnavailable::default(),
             actor: None,
             options: OpenOptions::default(),
@@ -106,7 +110,7 @@ impl Builder {
     /// `InvalidUrl` for a URL that can't be parsed and for a backend that is not compiled in; with `Fail` and
     /// `Retry` also whatever connecting and migrating met.
     pub async fn connect(self) -> Result<Persist> {
-        let url = match self.url.as_deref().map(str::trim) {
+        let url = match self.url.as_ref().map(|url| url.expose_secret().trim()) {
             None | Some("") => DbUrl::None,
             Some(text) => text.parse()?,
         };
@@ -148,14 +152,20 @@ impl Builder {
                 let connector = Arc::new(connector);
                 // A task of its own: a driver that panics is a driver that could not be connected.
                 let trying = Arc::clone(&connector);
-                let first = tokio::spawn(async move { trying.connect(Duration::MAX).await }).await;
-                let panicked = "the driver panicked while connecting";
-                let first = first.unwrap_or_else(|_| {
-                    Err(persist_core::Error::new(
-                        persist_core::ErrorKind::Internal,
-                        panicked,
-                    ))
-                });
+                let mut first = tokio::spawn(async move { trying.connect(Duration::MAX).await });
+                // A start must not hang on a server that froze while migrating: it goes on in the background.
+                let deadlines = &self.options.deadlines;
+                let longest = deadlines.connect.saturating_add(deadlines.migration);
+                let first = match timeout(longest, &mut first).await {
+                    Ok(first) => first.unwrap_or_else(|_| {
+                        let panicked = "the driver panicked while connecting";
+                        Err(Error::new(ErrorKind::Internal, panicked))
+                    }),
+                    Err(_) => {
+                        first.abort();
+                        Err(Error::deadline("connect", longest))
+                    }
+                };
                 Switch::best_effort(first, connector, clock)
             }
         };

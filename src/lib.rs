@@ -56,6 +56,7 @@ mod builder;
 mod connector;
 mod heal;
 mod persist;
+mod schema;
 mod scheme;
 mod shared;
 mod switch;

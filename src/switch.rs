@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use persist_core::{
-    CHUNK, Capabilities, Claim, Clock, Down, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery,
-    Mode, Outcome, Page, PersistBackend, PlannedMigration, Prune, Pruned, Result, Retry, Schema,
-    SchemaStatus, Timestamp, UpdateOutcome, Vm, VmKey, VmQuery,
+    CHUNK, Capabilities, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode,
+    Outcome, Page, PersistBackend, Prune, Pruned, Result, Retry, Schema, Timestamp, UpdateOutcome, Vm, VmKey,
+    VmQuery,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -29,6 +29,8 @@ enum State {
 #[derive(Debug)]
 struct Situation {
     state: State,
+    /// Counts the times that it got ready: a call that began in an earlier one says nothing of the present.
+    epoch: u64,
     since: Timestamp,
     last_error: Option<ErrorKind>,
 }
@@ -91,6 +93,7 @@ impl Switch {
         let enabled = AtomicBool::new(matches!(state, State::Ready(_)));
         let situation = Mutex::new(Situation {
             state,
+            epoch: 0,
             since: clock.now(),
             last_error,
         });
@@ -150,6 +153,7 @@ impl Switch {
             if let State::Away(old) = &mut situation.state {
                 let old = old.take().filter(|old| !Arc::ptr_eq(old, &driver));
                 situation.state = State::Ready(driver);
+                situation.epoch += 1;
                 situation.since = self.clock.now();
                 self.enabled.store(true, Ordering::Release);
                 let (dropped, unknown) = self.counts();
@@ -165,15 +169,18 @@ impl Switch {
         }
     }
 
-    /// Takes a failed driver out. Only the first failure of one readiness does anything.
-    fn turn_off(&self, failed: &Driver, error: &Error) {
+    /// Takes a failed driver out. Only the first failure of one readiness does anything: a healed driver may be
+    /// the one that failed before.
+    fn turn_off(&self, epoch: u64, error: &Error) {
         {
             let mut situation = self.situation.lock();
-            match &situation.state {
-                State::Ready(driver) if Arc::ptr_eq(driver, failed) => {}
-                _ => return,
+            let State::Ready(driver) = &situation.state else {
+                return;
+            };
+            if situation.epoch != epoch {
+                return;
             }
-            situation.state = State::Away(Some(Arc::clone(failed)));
+            situation.state = State::Away(Some(Arc::clone(driver)));
             situation.since = self.clock.now();
             situation.last_error = Some(error.kind());
             self.start_healing();
@@ -191,31 +198,79 @@ impl Switch {
         }
     }
 
-    /// The driver; `None` while updates are to be dropped.
-    fn writer(&self) -> Result<Option<Driver>> {
-        match &self.situation.lock().state {
-            State::Ready(driver) => Ok(Some(Arc::clone(driver))),
+    /// The driver and its readiness; `None` while updates are to be dropped.
+    fn writer(&self) -> Result<Option<(Driver, u64)>> {
+        let situation = self.situation.lock();
+        match &situation.state {
+            State::Ready(driver) => Ok(Some((Arc::clone(driver), situation.epoch))),
             State::Disabled | State::Away(_) => Ok(None),
             State::Closed => Err(closed("apply")),
         }
     }
 
-    /// The driver, for what can't be dropped: never an empty answer for "could not read".
-    fn reader(&self, operation: &'static str) -> Result<Driver> {
-        let error = match &self.situation.lock().state {
-            State::Ready(driver) => return Ok(Arc::clone(driver)),
+    /// Whether a call met a driver that was replaced under it: it is then made again with the present one.
+    fn was_replaced(&self, epoch: u64, error: &Error) -> bool {
+        error.kind() == ErrorKind::Closed && self.situation.lock().epoch != epoch
+    }
+
+    async fn read<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        loop {
+            let (driver, epoch) = self.reader(operation)?;
+            match call(driver).await {
+                Err(error) if self.was_replaced(epoch, &error) => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The driver and its readiness, for what can't be dropped: never an empty answer for "could not read".
+    pub(crate) fn reader(&self, operation: &'static str) -> Result<(Driver, u64)> {
+        let situation = self.situation.lock();
+        let error = match &situation.state {
+            State::Ready(driver) => return Ok((Arc::clone(driver), situation.epoch)),
             State::Closed => return Err(closed(operation)),
-            State::Disabled => Error::new(
-                ErrorKind::Unavailable,
-                "persistence is off: no database URL is set",
-            )
-            .retry_as(Retry::Never),
+            State::Disabled => {
+                Error::new(ErrorKind::Unavailable, "persistence is off").retry_as(Retry::Never)
+            }
             State::Away(_) => Error::new(
                 ErrorKind::Unavailable,
                 "the database is away; trying again in the background",
             ),
         };
         Err(error.during(operation))
+    }
+
+    /// Applies a chunk where history is optional: what the database could not take is dropped and counted.
+    async fn apply_or_drop(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
+        loop {
+            let Some((driver, epoch)) = self.writer()? else {
+                return Ok(self.drop_all(chunk.len()));
+            };
+            let error = match driver.apply(chunk).await {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(error) => error,
+            };
+            if self.was_replaced(epoch, &error) {
+                continue;
+            }
+            if Self::is_callers(error.kind()) {
+                return Err(error);
+            }
+            // A lock held too long says nothing about the next call.
+            if error.kind() != ErrorKind::Busy {
+                self.turn_off(epoch, &error);
+            }
+            return Ok(match error.outcome() {
+                UpdateOutcome::NotApplied => self.drop_all(chunk.len()),
+                UpdateOutcome::Unknown => {
+                    self.unknown.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    vec![Outcome::Dropped; chunk.len()]
+                }
+            });
+        }
     }
 
     /// Whether an error is the caller's to handle also where history is optional.
@@ -229,12 +284,6 @@ impl Switch {
 
 fn closed(operation: &'static str) -> Error {
     Error::new(ErrorKind::Closed, "this handle was closed").during(operation)
-}
-
-fn schema_of(driver: &dyn PersistBackend) -> Result<&dyn Schema> {
-    driver
-        .schema()
-        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend has no schema"))
 }
 
 fn loud(error: &Error, backend: &str) {
@@ -261,7 +310,7 @@ impl PersistBackend for Switch {
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if self.connector.is_none() {
             return match self.writer()? {
-                Some(driver) => driver.apply(claims).await,
+                Some((driver, _)) => driver.apply(claims).await,
                 None => Ok(self.drop_all(claims.len())),
             };
         }
@@ -269,53 +318,39 @@ impl PersistBackend for Switch {
         let mut outcomes = Vec::with_capacity(claims.len());
         // By chunks, so that `dropped` counts none that an earlier chunk has stored.
         for chunk in claims.chunks(CHUNK) {
-            let Some(driver) = self.writer()? else {
-                outcomes.extend(self.drop_all(chunk.len()));
-                continue;
-            };
-            match driver.apply(chunk).await {
-                Ok(of_chunk) => outcomes.extend(of_chunk),
-                Err(error) if Self::is_callers(error.kind()) => return Err(error),
-                Err(error) => {
-                    // A lock held too long says nothing about the next call.
-                    if error.kind() != ErrorKind::Busy {
-                        self.turn_off(&driver, &error);
-                    }
-                    match error.outcome() {
-                        UpdateOutcome::NotApplied => outcomes.extend(self.drop_all(chunk.len())),
-                        UpdateOutcome::Unknown => {
-                            self.unknown.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                            outcomes.resize(outcomes.len() + chunk.len(), Outcome::Dropped);
-                        }
-                    }
-                }
-            }
+            outcomes.extend(self.apply_or_drop(chunk).await?);
         }
         Ok(outcomes)
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        self.reader("job")?.job(id).await
+        self.read("job", |driver| async move { driver.job(id).await })
+            .await
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        self.reader("vm")?.vm(key).await
+        self.read("vm", |driver| async move { driver.vm(key).await })
+            .await
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        self.reader("jobs")?.jobs(query).await
+        self.read("jobs", |driver| async move { driver.jobs(query).await })
+            .await
     }
 
     async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        self.reader("vms")?.vms(query).await
+        self.read("vms", |driver| async move { driver.vms(query).await })
+            .await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        self.reader("events")?.events(query).await
+        self.read("events", |driver| async move { driver.events(query).await })
+            .await
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        self.reader("prune")?.prune(request).await
+        self.read("prune", |driver| async move { driver.prune(request).await })
+            .await
     }
 
     async fn health(&self) -> Result<Health> {
@@ -354,37 +389,5 @@ impl Capabilities for Switch {
     /// Known by the URL alone, so that it is the same answer while the driver is away.
     fn schema(&self) -> Option<&dyn Schema> {
         self.has_schema.then_some(self)
-    }
-}
-
-#[deny(
-    clippy::missing_trait_methods,
-    reason = "a layer that forgets a method changes the contract"
-)]
-#[async_trait::async_trait]
-impl Schema for Switch {
-    async fn status(&self) -> Result<SchemaStatus> {
-        let driver = self.reader("status")?;
-        schema_of(&*driver)?.status().await
-    }
-
-    async fn check(&self) -> Result<()> {
-        let driver = self.reader("check")?;
-        schema_of(&*driver)?.check().await
-    }
-
-    async fn up(&self) -> Result<Vec<String>> {
-        let driver = self.reader("up")?;
-        schema_of(&*driver)?.up().await
-    }
-
-    async fn down(&self, request: Down) -> Result<Vec<String>> {
-        let driver = self.reader("down")?;
-        schema_of(&*driver)?.down(request).await
-    }
-
-    async fn plan(&self) -> Result<Vec<PlannedMigration>> {
-        let driver = self.reader("plan")?;
-        schema_of(&*driver)?.plan().await
     }
 }

@@ -12,11 +12,14 @@ use crate::connector::{Connector, Open};
 use crate::*;
 
 type Failure = Arc<Mutex<Option<ErrorKind>>>;
+/// How calls that hang end.
+type Held = Arc<Mutex<Vec<tokio::sync::oneshot::Receiver<ErrorKind>>>>;
 
 #[derive(Debug)]
 struct Flaky {
     store: Arc<MemoryBackend>,
     failure: Failure,
+    held: Held,
 }
 
 impl Flaky {
@@ -34,6 +37,11 @@ impl PersistBackend for Flaky {
         "memory"
     }
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        let held = self.held.lock().pop();
+        if let Some(held) = held {
+            let kind = held.await.expect("the test says how it ends");
+            return Err(Error::new(kind, "after a long time"));
+        }
         self.answer()?;
         self.store.apply(claims).await
     }
@@ -76,6 +84,7 @@ impl Capabilities for Flaky {
 struct Opener {
     name: String,
     failure: Failure,
+    held: Held,
     panics: bool,
 }
 
@@ -86,6 +95,7 @@ impl Open for Opener {
         let driver = Flaky {
             store: Arc::new(MemoryBackend::named(&self.name)),
             failure: Arc::clone(&self.failure),
+            held: Arc::clone(&self.held),
         };
         driver.answer()?;
         Ok(Arc::new(driver))
@@ -97,6 +107,7 @@ async fn start(name: &str, policy: OnUnavailable, failing: Option<ErrorKind>) ->
     let open = Opener {
         name: name.to_owned(),
         failure: Arc::clone(&failure),
+        held: Held::default(),
         panics: false,
     };
     (connect(open, policy).await, failure)
@@ -292,6 +303,7 @@ async fn a_panic_in_the_background_hangs_no_one() {
     let open = Opener {
         name: "panics".into(),
         failure: Failure::default(),
+        held: Held::default(),
         panics: true,
     };
     let persist = connect(open, OnUnavailable::BestEffort).await.unwrap();
@@ -323,4 +335,58 @@ async fn dropping_the_last_handle_ends_the_background_task() {
 fn handles_go_anywhere() {
     fn anywhere<T: Send + Sync + Clone + 'static>() {}
     anywhere::<Persist>();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_from_before_the_healing_says_nothing_of_the_present() {
+    for (name, kind, outcome) in [
+        // It may have happened: counted, and the healed driver stays.
+        ("stale", ErrorKind::OutcomeUnknown, Outcome::Dropped),
+        // Its driver was closed under it: made again with the present one.
+        ("replaced", ErrorKind::Closed, Outcome::Applied { created: true }),
+    ] {
+        let (failure, held) = (Failure::default(), Held::default());
+        let open = Opener {
+            name: name.to_owned(),
+            failure: Arc::clone(&failure),
+            held: Arc::clone(&held),
+            panics: false,
+        };
+        let persist = connect(open, OnUnavailable::BestEffort).await.unwrap();
+        let (end, ended) = tokio::sync::oneshot::channel();
+        held.lock().push(ended);
+        let slow = tokio::spawn({
+            let persist = persist.clone();
+            async move { persist.record_job_state(queued(1)).await }
+        });
+        while !held.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        *failure.lock() = Some(ErrorKind::Unavailable);
+        assert_eq!(
+            persist.record_job_state(queued(2)).await.unwrap(),
+            Outcome::Dropped
+        );
+        *failure.lock() = None;
+        until_ready(&persist).await;
+        end.send(kind).unwrap();
+        assert_eq!(slow.await.unwrap().unwrap(), outcome, "{name}");
+        assert_eq!(persist.health().await.unwrap().mode, Mode::Ready, "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_stored_yet_shows_no_secret_either() {
+    let url = "https://me:hunter2@example.org/a.git";
+    let texts = [
+        format!(
+            "{:?}",
+            Persist::builder(Some("postgres://me:hunter2@db/ci".to_owned()))
+        ),
+        format!("{:?}", queued(1).repo_url(url)),
+        format!("{:?}", persist_core::JobQuery::default().repo_url(url)),
+    ];
+    for text in texts {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
 }

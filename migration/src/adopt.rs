@@ -24,9 +24,9 @@ pub struct SeedRow {
     pub attributes: [Option<String>; 3],
     /// The word of its state.
     pub state: Option<String>,
-    /// `None` where it is null or infinite.
+    /// `None` where it is null, infinite or outside of the years 1970 to 9999.
     pub created_at: Option<Timestamp>,
-    /// `None` where it is null or infinite.
+    /// `None` where it is null, infinite or outside of the years 1970 to 9999.
     pub updated_at: Option<Timestamp>,
 }
 
@@ -37,8 +37,12 @@ pub struct SeedRow {
 /// A text that names the column and what is wrong with its value.
 pub fn history(row: &SeedRow, attempt: u32) -> Result<Vec<Claim>, String> {
     let word = row.state.as_deref().unwrap_or_default();
-    let created_at = row.created_at.ok_or("created_at is null or infinite")?;
-    let updated_at = row.updated_at.ok_or("updated_at is null or infinite")?;
+    let created_at = row
+        .created_at
+        .ok_or("created_at is null or outside of the years 1970 to 9999")?;
+    let updated_at = row
+        .updated_at
+        .ok_or("updated_at is null or outside of the years 1970 to 9999")?;
     let [first, second, third] = row.attributes.clone().map(Option::unwrap_or_default);
     let said = |error: Error| error.message().to_owned();
     let mut slots = Vec::with_capacity(2);

@@ -15,7 +15,7 @@ use crate::args::Format;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::span::human;
-use crate::table;
+use crate::table::{self, Heading::Fixed, Heading::Text};
 use crate::timeline::{self, Run, Step};
 use crate::visible::visible;
 
@@ -169,7 +169,14 @@ fn spans(run: &Run) -> Option<String> {
 }
 
 fn print_vms(context: &mut Context, vms: &[Vm]) -> Result<(), Failure> {
-    let mut rows = table::table(&["VM", "STATE", "ATTEMPT", "BACKEND", "OVERLAY", "SEED"]);
+    let mut rows = table::table(&[
+        Text("VM"),
+        Text("STATE"),
+        Text("ATTEMPT"),
+        Text("BACKEND"),
+        Text("OVERLAY"),
+        Text("SEED"),
+    ]);
     for vm in vms {
         rows.add_row([
             table::text(Some(&vm.domain_name)),
@@ -180,21 +187,18 @@ fn print_vms(context: &mut Context, vms: &[Vm]) -> Result<(), Failure> {
             table::text(vm.seed_path.as_deref()),
         ]);
     }
-    for line in table::lines(&rows) {
-        context.out.line(&line)?;
-    }
-    Ok(())
+    table::print(context, rows)
 }
 
 fn print_timeline(context: &mut Context, steps: &[Step]) -> Result<(), Failure> {
     let mut rows = table::table(&[
-        "TIME (UTC)",
-        "AFTER",
-        "WHAT",
-        "ATTEMPT",
-        "STATE",
-        "ACTOR",
-        "REASON",
+        Fixed("TIME (UTC)"),
+        Text("AFTER"),
+        Text("WHAT"),
+        Text("ATTEMPT"),
+        Text("STATE"),
+        Text("ACTOR"),
+        Text("REASON"),
     ]);
     for Step { event, after } in steps {
         let what = if event.subject.is_vm() {
@@ -212,10 +216,7 @@ fn print_timeline(context: &mut Context, steps: &[Step]) -> Result<(), Failure> 
             table::text(event.reason.as_deref()),
         ]);
     }
-    for line in table::lines(&rows) {
-        context.out.line(&line)?;
-    }
-    Ok(())
+    table::print(context, rows)
 }
 
 #[cfg(test)]

@@ -11,31 +11,28 @@ use crate::args::Format;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::output;
-use crate::table;
+use crate::table::{self, Heading, Heading::Fixed, Heading::Text};
 use crate::talk;
 
 /// Rows of a table that is streamed: its columns are laid out anew for each part.
 const PART: usize = 1_000;
 
-/// Columns that a table has in the narrowest terminal.
-const KEEP: usize = 3;
-
 /// A row of a list. Its columns are in the order of their use: the last ones are hidden where there is no room.
 pub(crate) trait Listed: Serialize {
-    const HEADINGS: &'static [&'static str];
+    const HEADINGS: &'static [Heading];
     fn cells(&self, colour: bool) -> Vec<Cell>;
 }
 
 impl Listed for Job {
-    const HEADINGS: &'static [&'static str] = &[
-        "JOB",
-        "STATE",
-        "ATTEMPT",
-        "CREATED (UTC)",
-        "REPOSITORY",
-        "COMMIT",
-        "RUNS ON",
-        "UPDATED (UTC)",
+    const HEADINGS: &'static [Heading] = &[
+        Fixed("JOB"),
+        Text("STATE"),
+        Text("ATTEMPT"),
+        Fixed("CREATED (UTC)"),
+        Text("REPOSITORY"),
+        Text("COMMIT"),
+        Text("RUNS ON"),
+        Fixed("UPDATED (UTC)"),
     ];
 
     fn cells(&self, colour: bool) -> Vec<Cell> {
@@ -55,14 +52,14 @@ impl Listed for Job {
 }
 
 impl Listed for Vm {
-    const HEADINGS: &'static [&'static str] = &[
-        "VM",
-        "JOB",
-        "STATE",
-        "ATTEMPT",
-        "CREATED (UTC)",
-        "BACKEND",
-        "UPDATED (UTC)",
+    const HEADINGS: &'static [Heading] = &[
+        Text("VM"),
+        Fixed("JOB"),
+        Text("STATE"),
+        Text("ATTEMPT"),
+        Fixed("CREATED (UTC)"),
+        Text("BACKEND"),
+        Fixed("UPDATED (UTC)"),
     ];
 
     fn cells(&self, colour: bool) -> Vec<Cell> {
@@ -141,16 +138,5 @@ pub(crate) fn rows<T: Listed>(context: &mut Context, rows: &[T]) -> Result<(), F
     for row in rows {
         table.add_row(row.cells(context.colour));
     }
-    let hidden = table::hide_what_does_not_fit(&mut table, KEEP);
-    for line in table::lines(&table) {
-        context.out.line(&line)?;
-    }
-    if hidden > 0 && !context.told_of_hidden {
-        context.told_of_hidden = true;
-        context.out.flush()?;
-        talk::say(&format!(
-            "{hidden} columns have no room here; --format jsonl has everything"
-        ));
-    }
-    Ok(())
+    table::print(context, table)
 }

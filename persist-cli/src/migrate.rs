@@ -1,13 +1,14 @@
 //! `persist migrate`: look at the schema, bring it up, take it down.
 
 use clap::{Args, Subcommand};
+use comfy_table::Cell;
 use persist::{Down, Error, ErrorKind, PersistBackend, PlannedMigration, Schema, SchemaStatus, time};
 use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
-use crate::table;
+use crate::table::{self, Heading::Fixed, Heading::Text};
 use crate::talk;
 use crate::visible::visible_lines;
 
@@ -124,7 +125,7 @@ fn print_status(context: &mut Context, status: &SchemaStatus) -> Result<(), Fail
     if context.format != Format::Table {
         return Ok(context.out.json(&Status { status, pending })?);
     }
-    let mut rows = table::table(&["MIGRATION", "APPLIED (UTC)", ""]);
+    let mut rows = table::table(&[Text("MIGRATION"), Fixed("APPLIED (UTC)"), Text("")]);
     for migration in &status.migrations {
         let applied = migration
             .applied_at
@@ -134,11 +135,13 @@ fn print_status(context: &mut Context, status: &SchemaStatus) -> Result<(), Fail
         } else {
             "made by a newer persist"
         };
-        rows.add_row([migration.name.as_str(), &applied, note]);
+        rows.add_row([
+            table::text(Some(&migration.name)),
+            Cell::new(applied),
+            Cell::new(note),
+        ]);
     }
-    for line in table::lines(&rows) {
-        context.out.line(&visible_lines(&line))?;
-    }
+    table::print(context, rows)?;
     if !pending.is_empty() {
         context.out.flush()?;
         talk::say(&format!(

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadlines {
-    /// To connect, migrations aside: 10 s.
+    /// To connect: 10 s. What migrating takes beyond it, its waiting included, is bounded by `migration`.
     pub connect: Duration,
     /// For each chunk of at most [`CHUNK`] updates, and for each prune: 10 s.
     pub write: Duration,

@@ -129,7 +129,8 @@ impl JobQuery {
     /// This repository.
     #[must_use]
     pub fn repo_url(mut self, repo_url: impl Into<String>) -> Self {
-        self.repo_url = Some(repo_url.into());
+        // Here already, so that no `Debug` of a query shows them.
+        self.repo_url = Some(repo_url::strip_credentials(&repo_url.into()));
         self
     }
 

@@ -7,6 +7,7 @@ use crate::attributes::{Attribute, Attributes};
 use crate::claim::Claim;
 use crate::error::Result;
 use crate::limits;
+use crate::repo_url;
 use crate::state::{JobState, State, VmState};
 use crate::subject::{Subject, VmKey, check_request_id};
 use crate::time::{self, Clock, Timestamp};
@@ -78,9 +79,9 @@ impl JobUpdate {
 
     /// Repository, at most 2,048 bytes; credentials in it are stripped before it is stored or printed.
     pub fn repo_url(mut self, repo_url: impl Into<String>) -> Self {
-        self.common
-            .attributes
-            .set(Attribute::RepoUrl, Some(repo_url.into()));
+        // Here already, so that no `Debug` of an update shows them.
+        let stripped = repo_url::strip_credentials(&repo_url.into());
+        self.common.attributes.set(Attribute::RepoUrl, Some(stripped));
         self
     }
 

@@ -14,6 +14,8 @@ use crate::merge;
 use crate::session::Session;
 
 const ROWS: usize = 512;
+/// Stands for an id that is null: told as unfit.
+const NIL: uuid::Uuid = uuid::Uuid::nil();
 
 /// Looks whether every row can become history. Changes nothing.
 ///
@@ -49,7 +51,11 @@ async fn read(session: &mut Session, write: bool) -> Result<u64> {
     };
     for (table, columns) in [
         (&JOBS, "NULL::text, repo_url, commit_sha, runs_on"),
-        (&VMS, "domain_name, backend, overlay_path, seed_path"),
+        // A VM without a name must not look like a job: an empty one is told as unfit.
+        (
+            &VMS,
+            "coalesce(domain_name, ''), backend, overlay_path, seed_path",
+        ),
     ] {
         table_rows(session, table, columns, &mut found).await?;
     }
@@ -66,10 +72,15 @@ struct Found {
 
 async fn table_rows(session: &mut Session, table: &RowTable, columns: &str, found: &mut Found) -> Result<()> {
     let (name, key) = (table.name, table.key.join(", "));
-    let finite = |column: &str| format!("CASE WHEN isfinite({column}) THEN {column} END");
+    // Beyond these years the driver's own type ends too.
+    let finite = |column: &str| {
+        format!(
+            "CASE WHEN {column} >= '1970-01-01T00:00Z' AND {column} < '10000-01-01T00:00Z' THEN {column} END"
+        )
+    };
     session
         .script(&format!(
-            "DECLARE seed_{name} NO SCROLL CURSOR FOR SELECT request_id, {columns}, state, {}, {} FROM {name} \
+            "DECLARE seed_{name} NO SCROLL CURSOR FOR SELECT coalesce(request_id, '{NIL}'), {columns}, state, {}, {} FROM {name} \
              ORDER BY {key}, created_at, updated_at",
             finite("created_at"),
             finite("updated_at"),

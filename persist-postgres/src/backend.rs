@@ -6,7 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use persist_core::{
     CHUNK, Capabilities, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health, Job,
-    JobQuery, Mode, Outcome, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    JobQuery, Mode, Outcome, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey,
+    VmQuery,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -111,7 +112,12 @@ impl PersistBackend for PostgresBackend {
                     let (statements, chunk) = (Arc::clone(&statements), Arc::clone(&chunk));
                     Box::pin(async move { merge::chunk(session, &statements, &chunk).await })
                 });
-            outcomes.extend(merged.await?);
+            match merged.await {
+                Ok(of_chunk) => outcomes.extend(of_chunk),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // Chunks before it are stored.
+                Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
+            }
         }
         Ok(outcomes)
     }

@@ -147,7 +147,11 @@ fn with_session(
     let timeouts = config
         .server_timeouts()
         .map(|(name, time)| (name, format!("{}ms", time.as_millis())));
-    let stronger = user_options.contains("synchronous_commit=remote_apply");
+    let commit = pairs(user_options)
+        .into_iter()
+        .rev()
+        .find(|(name, _)| name == "synchronous_commit");
+    let stronger = commit.is_some_and(|(_, value)| value == "remote_apply");
     options
         .options((!stronger).then_some(("synchronous_commit", "on")))
         .options([

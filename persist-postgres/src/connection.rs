@@ -70,6 +70,20 @@ struct Lease {
     _permit: OwnedSemaphorePermit,
 }
 
+/// What the tries of one call have met so far.
+#[derive(Default)]
+struct Tries {
+    /// Whether there is to be another one.
+    again: bool,
+    /// Whether only a new connection will do.
+    fresh: bool,
+    /// Whether it was cancelled once.
+    cancelled: bool,
+    /// Whether it may have been applied.
+    unknown: bool,
+    at_once: u64,
+}
+
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
@@ -144,44 +158,79 @@ impl Pool {
         W: for<'s> Fn(&'s mut Session) -> Work<'s, T> + Send + Sync,
     {
         let end = end_of(deadline);
-        let (mut at_once, mut fresh) = (0, false);
+        let mut tries = Tries::default();
         loop {
-            let mut lease = self.acquire(end.min(end_of(self.patience)), fresh).await?;
-            let answer = timeout_at(end, call(&mut lease.live.session, scope, work)).await;
-            let error = match answer {
-                Err(_) => {
-                    let what = format!("no answer within {} ms", deadline.as_millis());
-                    return Err(Error::new(ErrorKind::Timeout, what));
-                }
-                Ok(Ok(value)) => {
-                    self.give_back(lease);
-                    return Ok(value);
-                }
-                Ok(Err(error)) => error,
-            };
-            let was_fresh = lease.fresh;
-            if keeps_connection(&error) {
+            match self.attempt(end, deadline, scope, work, &mut tries).await {
+                Ok(value) => return Ok(value),
+                Err(error) if tries.again => tracing::debug!(kind = error.kind().name(), "calling again"),
+                // Once it may have been applied, no later failure says that it certainly was not.
+                Err(error) if tries.unknown => return Err(error.outcome_as(UpdateOutcome::Unknown)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One try; `tries` says afterwards whether there is to be another one.
+    async fn attempt<T, W>(
+        &self,
+        end: Instant,
+        deadline: Duration,
+        scope: Scope,
+        work: &W,
+        tries: &mut Tries,
+    ) -> Result<T>
+    where
+        W: for<'s> Fn(&'s mut Session) -> Work<'s, T> + Send + Sync,
+    {
+        tries.again = false;
+        let mut lease = self.acquire(end.min(end_of(self.patience)), tries.fresh).await?;
+        let Ok(answer) = timeout_at(end, call(&mut lease.live.session, scope, work)).await else {
+            let what = format!("no answer within {} ms", deadline.as_millis());
+            return Err(Error::new(ErrorKind::Timeout, what));
+        };
+        let error = match answer {
+            Ok(value) => {
                 self.give_back(lease);
-            } else if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::OutcomeUnknown) {
-                self.forget_idle();
+                return Ok(value);
             }
-            // What an old connection did not know, a new one may: a server that restarted, a changed table,
-            // a prepared statement that went.
-            let stale = error.kind() == ErrorKind::OutcomeUnknown && !was_fresh
-                || error.retry() == Retry::Now && error.kind() != ErrorKind::Busy
-                || error.context("sqlstate") == Some("25P02");
-            if stale && !fresh {
-                fresh = true;
-                continue;
-            }
-            let pause = Duration::from_micros(rand::random_range(0..=2_000 * (at_once + 1)));
-            if error.retry() == Retry::Now && at_once < MOST_AT_ONCE && Instant::now() + pause < end {
-                at_once += 1;
-                tokio::time::sleep(pause).await;
-                continue;
-            }
+            Err(error) => error,
+        };
+        tries.unknown |= error.outcome() == UpdateOutcome::Unknown && error.kind() != ErrorKind::Timeout;
+        let was_fresh = lease.fresh;
+        if keeps_connection(&error) {
+            self.give_back(lease);
+        } else if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::OutcomeUnknown) {
+            self.forget_idle();
+        }
+        let is = |code| error.context("sqlstate") == Some(code);
+        // What an old connection did not know, a new one may: a server that restarted, a changed table,
+        // a prepared statement that went.
+        let is_settings = error.retry() == Retry::Now && error.kind() != ErrorKind::Busy;
+        let stale = error.kind() == ErrorKind::OutcomeUnknown && !was_fresh || is_settings || is("25P02");
+        if stale && !tries.fresh {
+            tries.fresh = true;
+            tries.again = true;
             return Err(error);
         }
+        if is_settings {
+            // The same on a new connection: it is set up so, and trying on hides it.
+            return Err(error.retry_as(Retry::Never));
+        }
+        if is("57014") && !tries.cancelled {
+            tries.cancelled = true;
+            tries.again = Instant::now() < end;
+            return Err(error);
+        }
+        let pause = Duration::from_micros(rand::random_range(0..=2_000 * (tries.at_once + 1)));
+        if error.retry() == Retry::Now
+            && tries.at_once < MOST_AT_ONCE
+            && end.saturating_duration_since(Instant::now()) > pause
+        {
+            tries.at_once += 1;
+            tries.again = true;
+            tokio::time::sleep(pause).await;
+        }
+        Err(error)
     }
 
     async fn acquire(&self, end: Instant, fresh: bool) -> Result<Lease> {
@@ -246,7 +295,7 @@ impl Pool {
             mut live, _permit, ..
         } = lease;
         live.used = Instant::now();
-        if !self.closed.load(Ordering::Acquire) {
+        if !live.session.is_broken && !self.closed.load(Ordering::Acquire) {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use persist_core::sql::{Dialect, EVENTS, JOBS, RowTable, VMS, row_conflict, slot_conflict};
-use persist_core::{Attribute, Claim, Error, ErrorKind, Outcome, Rank, Result, Retry, State, Subject};
+use persist_core::{
+    Attribute, Claim, Error, ErrorKind, Outcome, Rank, Result, Retry, State, Subject, UpdateOutcome,
+};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments as _, Row as _};
 use uuid::Uuid;
@@ -15,7 +17,7 @@ use uuid::Uuid;
 use crate::error::{Phase, classify};
 use crate::row;
 use crate::session::Session;
-use crate::waves::{self, Found, Looked, Moved, Returned, Wave};
+use crate::waves::{self, Found, Looked, Moved, Returned, Settled, Wave};
 
 const MOST_AT_ONCE: u64 = 20;
 
@@ -165,16 +167,18 @@ fn look_sql(prefix: &str) -> String {
 pub(crate) async fn chunk(session: &mut Session, sql: &Statements, batch: &[Claim]) -> Result<Vec<Outcome>> {
     let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.len()];
     let mut waves = std::collections::VecDeque::from(waves::plan(batch, 0..batch.len()));
+    // Each wave commits by itself: after one, no failure says that nothing was applied.
+    let mut stored = false;
     while let Some(wave) = waves.pop_front() {
-        let returned = merge(session, sql, batch, &wave).await?;
-        let mut looked = Looked::new();
-        let settled = loop {
-            let settled = waves::settle(batch, &wave, &returned, &looked);
-            if settled.missing.is_empty() {
-                break settled;
-            }
-            look(session, sql, &settled.missing, &mut looked).await?;
-        };
+        let settled = one_wave(session, sql, batch, &wave, &mut stored)
+            .await
+            .map_err(|error| {
+                if stored {
+                    error.outcome_as(UpdateOutcome::Unknown)
+                } else {
+                    error
+                }
+            })?;
         for (index, outcome) in settled.outcomes {
             outcomes[index] = Some(outcome);
         }
@@ -186,6 +190,25 @@ pub(crate) async fn chunk(session: &mut Session, sql: &Statements, batch: &[Clai
         .into_iter()
         .map(|outcome| outcome.expect("every claim is a step of a wave"))
         .collect())
+}
+
+async fn one_wave<'b>(
+    session: &mut Session,
+    sql: &Statements,
+    batch: &'b [Claim],
+    wave: &Wave,
+    stored: &mut bool,
+) -> Result<Settled<'b>> {
+    let returned = merge(session, sql, batch, wave).await?;
+    *stored = true;
+    let mut looked = Looked::new();
+    loop {
+        let settled = waves::settle(batch, wave, &returned, &looked);
+        if settled.missing.is_empty() {
+            return Ok(settled);
+        }
+        look(session, sql, &settled.missing, &mut looked).await?;
+    }
 }
 
 async fn merge<'b>(

@@ -14,6 +14,8 @@ use persist_core::{
 };
 use persist_migration::records::{Records, unconfirmed};
 use persist_migration::{Migration, Step};
+use sqlx::Row as _;
+use sqlx::postgres::PgArguments;
 use tokio::time::Instant;
 
 use crate::connection::{Pool, Scope};
@@ -81,13 +83,14 @@ impl Migrator {
         loop {
             let work = work.clone();
             let schema = self.schema.clone();
+            let ask = self.deadlines.read;
             let turn = self
                 .pool
                 .run(operation, LONGEST, Scope::Transaction, move |session| {
                     let (work, schema) = (work.clone(), schema.clone());
                     Box::pin(async move {
                         session.phase = Phase::Migrate;
-                        let turn = take_turn(session, schema.as_deref(), &work).await;
+                        let turn = take_turn(session, schema.as_deref(), ask, &work).await;
                         session.phase = Phase::Statement;
                         turn
                     })
@@ -106,7 +109,8 @@ impl Migrator {
                 Err(error)
                     if error.kind() == ErrorKind::Auth && error.context("sqlstate") == Some("42501") =>
                 {
-                    return Err(self.missing_right().during(operation).caused_by(error));
+                    let is_older = !self.records().await?.applied.is_empty();
+                    return Err(self.missing_right(is_older).during(operation).caused_by(error));
                 }
                 Err(error) => return Err(error),
             };
@@ -118,7 +122,12 @@ impl Migrator {
         }
     }
 
-    fn missing_right(&self) -> Error {
+    fn missing_right(&self, is_older: bool) -> Error {
+        if is_older {
+            let what = "the schema is older than this program, and the role may not change it; its owner must run \
+                        persist migrate up";
+            return Error::new(ErrorKind::SchemaMismatch, what);
+        }
         let schema = self.schema.as_deref().unwrap_or("public");
         Error::new(
             ErrorKind::Auth,
@@ -131,18 +140,25 @@ impl Migrator {
 }
 
 /// Locks, or tells who does.
-async fn take_turn<W>(session: &mut Session, schema: Option<&str>, work: &W) -> Result<Turn>
+async fn take_turn<W>(session: &mut Session, schema: Option<&str>, ask: Duration, work: &W) -> Result<Turn>
 where
     W: for<'s> Fn(&'s mut Session) -> crate::connection::Work<'s, Turn>,
 {
-    // The role's own timeouts must not end a migration half-way, nor a lock be waited for under load.
-    session
-        .script(
-            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
-             SET LOCAL lock_timeout = '2s'",
-        )
-        .await?;
-    if let Some(held) = lock::take(session, schema).await? {
+    let asked = async {
+        // The role's own timeouts must not end a migration half-way, nor a lock be waited for under load.
+        session
+            .script(
+                "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+                 SET LOCAL lock_timeout = '2s'",
+            )
+            .await?;
+        lock::take(session, schema).await
+    };
+    // Only work under the lock may take long.
+    let asked = tokio::time::timeout(ask, asked).await;
+    let what = "no answer while asking for the lock of migrations";
+    let held = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, what)))?;
+    if let Some(held) = held {
         return Ok(Turn::Held(held));
     }
     if let Some(schema) = schema {
@@ -212,6 +228,16 @@ async fn up_one(session: &mut Session) -> Result<Turn> {
     let Some(migration) = records.pending(&known).next() else {
         return Ok(Turn::Nothing);
     };
+    // Asked before anything is tried: a role of an application is not to be seen trying.
+    let sql = "SELECT has_schema_privilege(current_schema(), 'CREATE')";
+    let rows = session.rows(sql, PgArguments::default()).await?;
+    if !rows
+        .first()
+        .is_some_and(|row| row.try_get::<bool, _>(0).unwrap_or_default())
+    {
+        let error = Error::new(ErrorKind::Auth, "the role may not create anything in the schema");
+        return Err(error.with("sqlstate", "42501"));
+    }
     if records.applied.is_empty() {
         records.adopted = seed::seed_tables(session).await?;
         if records.adopted {

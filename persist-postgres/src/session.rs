@@ -23,6 +23,8 @@ pub(crate) struct Session {
     in_transaction: bool,
     /// What an error of a statement means here.
     pub(crate) phase: Phase,
+    /// Whether nobody knows what state it is in: it must not be used again.
+    pub(crate) is_broken: bool,
 }
 
 impl Session {
@@ -33,6 +35,7 @@ impl Session {
             begin,
             in_transaction: false,
             phase: Phase::Statement,
+            is_broken: false,
         }
     }
 
@@ -48,7 +51,8 @@ impl Session {
                 "PostgreSQL 14 or later is needed",
             ));
         }
-        let sql = "SELECT current_setting('default_transaction_isolation'), pg_is_in_recovery()::text";
+        let sql = "SELECT current_setting('default_transaction_isolation'), pg_is_in_recovery()::text, \
+                   current_setting('default_transaction_read_only')";
         let row = sqlx::raw_sql(sql).fetch_one(&mut self.connection).await;
         let row = row.map_err(|error| classify(&error, Phase::Connect))?;
         let text = |at: usize| {
@@ -63,6 +67,10 @@ impl Session {
         }
         if text(1)? == "true" {
             let what = "the server is a standby and takes no writes; connect to the primary";
+            return Err(Error::new(ErrorKind::ReadOnly, what).retry_as(Retry::Later));
+        }
+        if text(2)? == "on" {
+            let what = "the server or role is set to default_transaction_read_only and takes no writes";
             return Err(Error::new(ErrorKind::ReadOnly, what).retry_as(Retry::Later));
         }
         Ok(())
@@ -80,7 +88,9 @@ impl Session {
     pub(crate) async fn begin(&mut self) -> Result<()> {
         self.in_transaction = true;
         let begin = Arc::clone(&self.begin);
-        self.script(&begin).await
+        let begun = self.script(&begin).await;
+        self.is_broken |= begun.is_err();
+        begun
     }
 
     /// Ends the transaction as `result` says, which stays the answer unless committing fails.

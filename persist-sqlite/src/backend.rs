@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use persist_core::{
     CHUNK, Capabilities, Claim, Deadlines, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome, Page,
-    PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use rusqlite::Connection;
 use uuid::Uuid;
@@ -82,7 +82,12 @@ impl PersistBackend for SqliteBackend {
             let chunks = u32::try_from(flush.len().div_ceil(CHUNK)).unwrap_or(u32::MAX);
             let times = Times::within(self.deadlines.write.saturating_mul(chunks));
             let merged = self.store.merge(flush.to_vec(), times).await;
-            outcomes.extend(merged.map_err(|error| error.during("apply"))?);
+            match merged.map_err(|error| error.during("apply")) {
+                Ok(of_flush) => outcomes.extend(of_flush),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // Flushes before it are stored.
+                Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
+            }
         }
         Ok(outcomes)
     }

@@ -150,7 +150,11 @@ async fn m13_values_that_cannot_be_adopted_stop_it_with_a_list_and_nothing_chang
         INSERT INTO jobs SELECT gen_random_uuid(), 'https://example.org/x', 'abcd', NULL, 'exploded', now(), now()
           FROM generate_series(1, 3);
         INSERT INTO jobs SELECT gen_random_uuid(), '', '', NULL, 'queued', 'infinity', 'infinity';
+        INSERT INTO jobs SELECT gen_random_uuid(), '', '', NULL, 'lost', '2025-01-01', '12000-01-01';
         INSERT INTO vms SELECT gen_random_uuid(), '', NULL, NULL, 'libvirt', 'running', now(), now();
+        ALTER TABLE vms ALTER domain_name DROP NOT NULL, ALTER request_id DROP NOT NULL;
+        INSERT INTO vms SELECT gen_random_uuid(), NULL, NULL, NULL, 'libvirt', 'running', now(), now();
+        INSERT INTO vms SELECT NULL, 'vm', NULL, NULL, 'libvirt', 'running', now(), now();
         INSERT INTO vms SELECT gen_random_uuid(), 'vm', NULL, NULL, 'libvirt', 'paused', now(), now()
           FROM generate_series(1, 2);";
     let place = with(&[seed::TABLES, seed::ROWS, seed::RECORDS, wrong]).await;
@@ -160,7 +164,15 @@ async fn m13_values_that_cannot_be_adopted_stop_it_with_a_list_and_nothing_chang
         let error = refused(&place).await;
         assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
         let text = error.to_string();
-        for part in ["exploded", "3", "paused", "2", "domain_name", "created_at"] {
+        let parts = [
+            "jobs.state \"exploded\" is unknown (3 rows)",
+            "jobs.created_at",
+            "jobs.updated_at",
+            "vms.domain_name: must not be empty (2 rows)",
+            "vms.request_id",
+            "vms.state \"paused\" is unknown (2 rows)",
+        ];
+        for part in parts {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         assert_eq!(content(&place, &tables).await, before, "no row was changed");
@@ -171,8 +183,8 @@ async fn m13_values_that_cannot_be_adopted_stop_it_with_a_list_and_nothing_chang
         assert!(!shape.contains_key("events"), "{:?}", shape.keys());
     }
     // Once the values are right, it goes on.
-    let repair = "DELETE FROM jobs WHERE state = 'exploded' OR created_at = 'infinity'; \
-                  DELETE FROM vms WHERE state = 'paused' OR domain_name = ''";
+    let repair = "DELETE FROM jobs WHERE state = 'exploded' OR updated_at > '10000-01-01'; \
+                  DELETE FROM vms WHERE state = 'paused' OR coalesce(domain_name, '') = '' OR request_id IS NULL";
     place.execute(repair).await;
     is_adopted(&place).await;
 }

@@ -94,25 +94,29 @@ async fn m8_without_the_right_to_create_the_error_says_what_to_run() {
         let builder = Persist::builder(Some(url.clone())).on_unavailable(OnUnavailable::Fail);
         builder.migrate(migrate).connect().await
     };
-    let refused = async || {
-        let error = connect(false).await.map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
-        assert!(error.to_string().contains("persist migrate up"), "{error}");
-        let error = connect(true).await.map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
-        assert!(
-            error.to_string().contains("GRANT") && error.to_string().contains(&schema),
-            "{error}"
-        );
+    let refused = async |migrate, kind, words: &[&str]| {
+        let error = connect(migrate).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        for word in words {
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
     };
-    refused().await;
+    refused(false, ErrorKind::SchemaMismatch, &["persist migrate up"]).await;
+    refused(true, ErrorKind::Auth, &["GRANT", &schema]).await;
     assert_eq!(shape::of(&owner).await, shape::Shape::new(), "nothing was made");
     let backend = owner.migrated().await.unwrap();
     let down = persist::Down::steps(1).confirmed(true);
     backend.schema().unwrap().down(down).await.unwrap();
     shared().sql(&may_use).await;
     let older = shape::of(&owner).await;
-    refused().await;
+    refused(false, ErrorKind::SchemaMismatch, &["persist migrate up"]).await;
+    refused(true, ErrorKind::SchemaMismatch, &["owner", "persist migrate up"]).await;
+    assert_eq!(shape::of(&owner).await, older, "nothing was changed");
+    // Also with the right to create, which is not that of an owner.
+    shared()
+        .sql(&format!("GRANT CREATE ON SCHEMA {schema} TO {role}"))
+        .await;
+    refused(true, ErrorKind::SchemaMismatch, &["owner", "persist migrate up"]).await;
     assert_eq!(shape::of(&owner).await, older, "nothing was changed");
     // On the schema of today the role needs no more than it has.
     backend.schema().unwrap().up().await.unwrap();

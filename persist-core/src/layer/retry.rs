@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::backend::{Capabilities, PersistBackend};
 use crate::claim::Claim;
-use crate::deadlines::end_of;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::deadlines::{CHUNK, end_of};
+use crate::error::{Error, ErrorKind, Result, Retry, UpdateOutcome};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::job::{Job, JobQuery};
@@ -24,7 +24,7 @@ use crate::vm::{Vm, VmQuery};
 /// Most immediate repetitions of one call, for serialization failures and deadlocks.
 const MOST_AT_ONCE: u32 = 20;
 
-/// A layer that retries every retryable error with back-off and jitter, within a budget of time per call.
+/// A layer that retries every retryable error with back-off and jitter, within a budget of time per call, of `apply` per chunk.
 ///
 /// Safe for `apply`, whose slots make sending again harmless, and for `prune`, which repeats its condition.
 /// After a retry an update that the lost first try had applied reads `Unchanged`. When the time is up the last
@@ -47,7 +47,15 @@ where
     F: Future<Output = Result<T>>,
 {
     let end = end_of(within);
-    let mut at_once = 0;
+    let (mut at_once, mut unknown) = (0, false);
+    // Once a call may have been applied, no later failure says that it certainly was not.
+    let told = |error: Error, unknown: bool| {
+        if unknown {
+            error.outcome_as(UpdateOutcome::Unknown)
+        } else {
+            error
+        }
+    };
     let mut backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
         .with_max_delay(Duration::from_secs(2))
@@ -61,8 +69,9 @@ where
             Ok(Err(error)) => error,
             Err(_) => return Err(Error::deadline("retry", within)),
         };
+        unknown |= error.outcome() == UpdateOutcome::Unknown;
         let delay = match error.retry() {
-            Retry::Never => return Err(error),
+            Retry::Never => return Err(told(error, unknown)),
             Retry::Now if at_once < MOST_AT_ONCE => {
                 at_once += 1;
                 Duration::from_millis(u64::from(at_once))
@@ -70,7 +79,7 @@ where
             Retry::Now | Retry::Later => backoff.next().unwrap_or(within),
         };
         if end.saturating_duration_since(Instant::now()) <= delay {
-            return Err(error);
+            return Err(told(error, unknown));
         }
         tracing::debug!(
             kind = error.kind().name(),
@@ -92,7 +101,19 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
     }
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        retry(self.within, || self.inner.apply(claims)).await
+        if claims.is_empty() {
+            return retry(self.within, || self.inner.apply(claims)).await;
+        }
+        let mut outcomes = Vec::with_capacity(claims.len());
+        // The time counts per chunk, as the deadline does, and a chunk that is stored is not sent again.
+        for chunk in claims.chunks(CHUNK) {
+            match retry(self.within, || self.inner.apply(chunk)).await {
+                Ok(of_chunk) => outcomes.extend(of_chunk),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
+            }
+        }
+        Ok(outcomes)
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
@@ -151,7 +172,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::error::UpdateOutcome;
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_never_answers_is_cut_when_the_time_is_up() {
@@ -165,6 +185,23 @@ mod tests {
             (ErrorKind::Timeout, UpdateOutcome::Unknown)
         );
         assert_eq!(begun.elapsed().as_secs(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_happened_stays_unknown_when_the_store_then_goes_away() {
+        let calls = AtomicU32::new(0);
+        let call = || async {
+            let kind = match calls.fetch_add(1, Ordering::Relaxed) {
+                0 => ErrorKind::OutcomeUnknown,
+                _ => ErrorKind::Unavailable,
+            };
+            Err::<(), _>(Error::new(kind, "is away"))
+        };
+        let error = retry(Duration::from_secs(5), call).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Unavailable, UpdateOutcome::Unknown)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,6 +50,7 @@ fn bad_urls_are_named_without_being_shown() {
         "postgres:hunter2",
         "postgres://u:hunter2@a,b/db",
         "postgres://u:hunter2@a:port/db",
+        "postgres://u:12/hunter2@h/db",
         "postgres://u:hun#ter2@a/db",
         "postgres://u:x@a/db?hunter2=1",
         "postgres://u:x@a/db?sslmode=hunter2",
