@@ -1,5 +1,7 @@
 //! Credentials in repository URLs, and how they are taken out before anything stores or prints one.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::error::Result;
@@ -73,18 +75,39 @@ pub fn normalize(value: Option<String>) -> Result<Option<String>> {
 /// assert_eq!(strip_credentials("git@example.org:acme/app.git"), "git@example.org:acme/app.git");
 /// ```
 pub fn strip_credentials(url: &str) -> String {
-    let (rest, fragment) = cut(url, '#');
+    let url = strip_cut_user_info(url);
+    let (rest, fragment) = cut(&url, '#');
     let (base, query) = cut(rest, '?');
     let mut clean = strip_user_info(base);
     for (mark, part) in [('?', query), ('#', fragment)] {
         let Some(part) = part else { continue };
-        let kept: Vec<_> = part.split('&').filter(|pair| !is_credential(pair)).collect();
+        let kept: Vec<_> = part
+            .split('&')
+            .filter(|pair| !pair.split(';').any(is_credential))
+            .collect();
         if !kept.is_empty() {
             clean.push(mark);
             clean.push_str(&kept.join("&"));
         }
     }
     clean
+}
+
+/// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
+fn strip_cut_user_info(url: &str) -> Cow<'_, str> {
+    let cut = || {
+        let start = url.find("://")? + 3;
+        let end = start + url[start..].find(['/', '?', '#'])?;
+        let (authority, rest) = (&url[start..end], &url[end..]);
+        let (_, word) = authority.split_once(':').filter(|_| !authority.contains('@'))?;
+        let is_port = word.bytes().all(|b| b.is_ascii_digit());
+        if is_port || rest.starts_with('/') {
+            return None;
+        }
+        let at = rest[..rest.find('/').unwrap_or(rest.len())].rfind('@')?;
+        Some(format!("{}{}", &url[..start], &rest[at + 1..]))
+    };
+    cut().map_or(Cow::Borrowed(url), Cow::Owned)
 }
 
 fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
@@ -156,6 +179,10 @@ mod tests {
             ("https://u:p@example.org/a.git", "https://example.org/a.git"),
             ("https://u:p@ss@example.org/a.git", "https://example.org/a.git"),
             ("https://u:pa/ss@example.org/a.git", "https://example.org/a.git"),
+            ("https://u:pa?ss@example.org/a.git", "https://example.org/a.git"),
+            ("https://u:pa#s@s@example.org/a?x=1", "https://example.org/a?x=1"),
+            ("https://h:8080?mail=a@b", "https://h:8080?mail=a@b"),
+            ("https://h/a?x=1;token=t&ref=y", "https://h/a?ref=y"),
             ("https://u%3Ap@example.org/a.git", "https://example.org/a.git"),
             ("https://:p@example.org/a.git", "https://example.org/a.git"),
             (

@@ -187,6 +187,16 @@ fn postgres(rest: &str) -> Result<PostgresUrl> {
         Some(tail) => (format!("postgres://{}", tail.replacen('@', "@-", 1)), true),
         None => (format!("postgres:{rest}"), false),
     };
+    // Behind the first slash: the end of a password that has one.
+    let before_query = rest[2..].split('?').next().unwrap_or_default();
+    if before_query
+        .split_once('/')
+        .is_some_and(|(_, path)| path.contains('@'))
+    {
+        return Err(invalid(
+            "an @ in the database name must be written %40, and a / in a password %2F",
+        ));
+    }
     let parsed =
         url::Url::parse(&full).map_err(|error| invalid("is not a well-formed URL").caused_by(error))?;
     let mut url = PostgresUrl {

@@ -249,6 +249,8 @@ impl Pool {
             if live.used.elapsed() > QUIET {
                 let ask = (Instant::now() + ASK).min(end);
                 if !matches!(timeout_at(ask, live.session.connection.ping()).await, Ok(Ok(()))) {
+                    // Those that were quiet as long are not asked: each would cost a second.
+                    self.forget_quiet();
                     continue;
                 }
             }
@@ -306,6 +308,11 @@ impl Pool {
     fn forget_idle(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn forget_quiet(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|live| live.used.elapsed() <= QUIET);
     }
 
     async fn connect(&self) -> Result<Session> {

@@ -66,9 +66,11 @@ async fn c2_a_server_that_starts_later_is_waited_for() {
     let policy = OnUnavailable::Retry {
         within: process::BOUND,
     };
-    let waiting = tokio::spawn(async move { connect(&url, policy, Duration::from_secs(5)).await });
+    let waiting = tokio::spawn(async move { connect(&url, policy, process::BOUND).await });
     let best_effort = Persist::builder(Some(cluster.fresh_schema_url()));
-    let best_effort = best_effort.deadlines(deadlines(Duration::from_millis(300)));
+    let mut short_only_to_connect = deadlines(process::BOUND);
+    short_only_to_connect.connect = Duration::from_secs(5);
+    let best_effort = best_effort.deadlines(short_only_to_connect);
     let best_effort = best_effort
         .on_unavailable(OnUnavailable::BestEffort)
         .connect()
@@ -155,7 +157,7 @@ async fn c4_wrong_password_database_and_role_end_at_once() {
         persist.close().await.unwrap();
     }
     let right = cluster.url("postgres");
-    connect(&right, OnUnavailable::Fail, Duration::from_secs(10))
+    connect(&right, OnUnavailable::Fail, process::BOUND)
         .await
         .0
         .unwrap();

@@ -1,4 +1,4 @@
-//! `FAILURES.md` lists every number of the table of failures, and every test that it cites exists.
+//! `FAILURES.md` lists every number of the table of failures and cites exactly the tests that carry them.
 
 #![expect(
     clippy::unwrap_used,
@@ -42,25 +42,59 @@ fn cited(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// All words of all Rust files below a folder, but for this one's and build output.
-fn words(folder: &Path, found: &mut BTreeSet<String>) {
+/// The numbers that the name of a test begins with: C8 and C9 for `c8_c9_a_cut`.
+fn numbers(name: &str) -> Vec<String> {
+    let number = |part: &str| {
+        let part = part.to_uppercase();
+        let digits = part.strip_prefix(|first: char| first.is_ascii_uppercase())?;
+        let is_decimal = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let number: u32 = is_decimal.then(|| digits.parse().ok())??;
+        let listed = |(letter, last): &(&str, u32)| part.starts_with(letter) && (1..=*last).contains(&number);
+        NUMBERS.iter().any(listed).then_some(part)
+    };
+    name.split('_').map_while(number).collect()
+}
+
+/// The names of all functions, and of what a text begins with (trials are named so), in all Rust files below
+/// a folder, but for this one and build output.
+fn names(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
-            words(&path, found);
+            names(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") && name != "failures.rs" {
             let text = fs::read_to_string(&path).unwrap();
-            let parts = text.split(|part: char| !(part.is_alphanumeric() || part == '_'));
-            found.extend(parts.filter(|part| part.contains('_')).map(str::to_owned));
+            let begun = ["fn ", "\""]
+                .into_iter()
+                .flat_map(|before| text.split(before).skip(1));
+            let named = begun.map(|rest| {
+                let end = rest.find(|part: char| !(part.is_alphanumeric() || part == '_'));
+                &rest[..end.unwrap_or(rest.len())]
+            });
+            found.extend(named.filter(|name| name.contains('_')).map(str::to_owned));
         }
     }
 }
 
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn table() -> Vec<[String; 4]> {
+    rows(&fs::read_to_string(package().join("FAILURES.md")).unwrap())
+}
+
+/// The names of all tests and of all cases of the suite, among others.
+fn found() -> BTreeSet<String> {
+    let mut found = persist_tests::cases().map(|case| case.name.to_owned()).collect();
+    names(package().parent().unwrap(), &mut found);
+    found
+}
+
 #[test]
 fn every_number_is_listed_once_and_every_cited_test_exists() {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let rows = rows(&fs::read_to_string(package.join("FAILURES.md")).unwrap());
+    let rows = table();
     let listed: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
     let all = NUMBERS
         .iter()
@@ -68,8 +102,7 @@ fn every_number_is_listed_once_and_every_cited_test_exists() {
     let all: Vec<_> = all.collect();
     assert_eq!(all.len(), 88);
     assert_eq!(listed, all, "all numbers, in order");
-    let mut found = BTreeSet::new();
-    words(package.parent().unwrap(), &mut found);
+    let found = found();
     for [number, _, tests, note] in &rows {
         let cited = cited(tests);
         assert!(cited.is_empty() == (tests == "open"), "{number}: tests, or open");
@@ -79,11 +112,25 @@ fn every_number_is_listed_once_and_every_cited_test_exists() {
         );
         for name in cited {
             assert!(found.contains(&name), "{number}: there is no test {name}");
-            let own = format!("{}_", number.to_lowercase());
             assert!(
-                name.starts_with(&own) || name.contains(&format!("_{own}")),
+                numbers(&name).contains(number),
                 "{number}: {name} has another number"
             );
         }
     }
+}
+
+#[test]
+fn every_test_with_a_number_is_cited_in_its_row() {
+    let cited: BTreeSet<_> = table()
+        .into_iter()
+        .flat_map(|[number, _, tests, _]| cited(&tests).into_iter().map(move |name| (number.clone(), name)))
+        .collect();
+    let carried = found().into_iter().flat_map(|name| {
+        numbers(&name)
+            .into_iter()
+            .map(move |number| (number, name.clone()))
+    });
+    let missing: Vec<_> = carried.filter(|carried| !cited.contains(carried)).collect();
+    assert_eq!(missing, [], "cited nowhere, or not in the row of each number");
 }

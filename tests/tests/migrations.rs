@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use persist_tests::cluster::{self, shared};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Running};
-use persist_tests::{seed, shape};
+use persist_tests::seed;
+use persist_tests::shape::{self, Shape};
 use rand::Rng as _;
 use sqlx::{Executor as _, PgConnection};
 
@@ -55,26 +56,61 @@ async fn m1_eight_processes_migrate_an_empty_database_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn m2_a_migrator_killed_in_the_middle_leaves_no_half_schema_on_postgres() {
-    m2_killed_in_the_middle(Database::Postgres).await;
+    killed_in_the_middle(Database::Postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn m2_a_migrator_killed_in_the_middle_leaves_no_half_schema_on_sqlite() {
-    m2_killed_in_the_middle(Database::Sqlite).await;
+    killed_in_the_middle(Database::Sqlite).await;
 }
 
-async fn m2_killed_in_the_middle(database: Database) {
+/// The names that are recorded, `None` where there is no table of them, and the tables that belong to them.
+///
+/// A COMMIT that a killed process had sent may still come to pass: then it is looked at again.
+async fn recorded(place: &Place) -> (Option<Vec<String>>, Shape) {
+    let names = async || {
+        let has_records = shape::of(place).await.contains_key("persist_migrations");
+        if has_records {
+            Some(all_names(place).await)
+        } else {
+            None
+        }
+    };
+    loop {
+        let before = names().await;
+        let found = shape::of(place).await;
+        if names().await == before {
+            return (before, found);
+        }
+    }
+}
+
+async fn killed_in_the_middle(database: Database) {
+    const FEWEST: u32 = 12;
+    const MOST: u32 = 60;
+    let opened = |place: &Place| {
+        let peer = Running::start(&mut peer(["up", place.url()]));
+        assert_eq!(peer.line().as_deref(), Some("opened"));
+        (peer, Instant::now())
+    };
     // How long it takes from the first statement to the last tells when to kill.
     let whole = Place::empty(database);
-    let begun = Instant::now();
-    let done = Running::start(&mut peer(["up", whole.url()])).end().ok();
+    let (done, begun) = opened(&whole);
+    let done = done.end().ok();
     let longest = begun.elapsed();
     assert!(done.stdout.contains("up m"), "{}", done.stdout);
-    let finished = shape::of(&whole).await;
-    let mut shapes = BTreeMap::from([(all_names(&whole).await, finished.clone())]);
-    for _ in 0..12 {
+    let (all, finished) = recorded(&whole).await;
+    let all = all.expect("they are recorded");
+    let mut shapes = BTreeMap::from([(Some(all.clone()), finished.clone())]);
+    let (mut kills, mut in_the_middle) = (0, 0);
+    while kills < FEWEST || in_the_middle == 0 {
+        assert!(
+            kills < MOST,
+            "none of {kills} kills landed between two migrations"
+        );
+        kills += 1;
         let place = Place::empty(database);
-        let mut victim = Running::start(&mut peer(["up", place.url()]));
+        let (mut victim, _) = opened(&place);
         let moment = rand::rng().random_range(Duration::ZERO..longest);
         tokio::time::sleep(moment).await;
         victim.kill();
@@ -90,12 +126,9 @@ async fn m2_killed_in_the_middle(database: Database) {
             })
             .await;
         }
-        let half = shape::of(&place).await;
-        let names = if half.contains_key("persist_migrations") {
-            all_names(&place).await
-        } else {
-            Vec::new()
-        };
+        let (names, half) = recorded(&place).await;
+        let some = names.as_ref().map_or(0, Vec::len);
+        in_the_middle += u32::from(some > 0 && some < all.len());
         let expected = shapes.entry(names.clone()).or_insert_with(|| half.clone());
         assert_eq!(
             *expected, half,
@@ -107,7 +140,7 @@ async fn m2_killed_in_the_middle(database: Database) {
             "{}",
             next.stdout
         );
-        assert_eq!(shape::of(&place).await, finished);
+        assert_eq!(recorded(&place).await, (Some(all.clone()), finished.clone()));
     }
 }
 

@@ -32,6 +32,22 @@ async fn connect(url: &str, policy: OnUnavailable, connect: Duration) -> (Result
     (builder.on_unavailable(policy).connect().await, begun.elapsed())
 }
 
+/// A handle whose calls must succeed.
+async fn patient(url: &str) -> Persist {
+    connect(url, OnUnavailable::Fail, process::BOUND).await.0.unwrap()
+}
+
+/// A handle whose calls must end soon, onto a store that is migrated.
+async fn hasty(url: &str, bound: Duration) -> Persist {
+    let mut made = None;
+    process::until("it connects within its short deadline", async || {
+        made = connect(url, OnUnavailable::Fail, bound).await.0.ok();
+        made.is_some()
+    })
+    .await;
+    made.unwrap()
+}
+
 /// Ids of the server processes of a cluster that serve clients.
 async fn serving(cluster: &Cluster) -> Vec<u32> {
     let mut connection = cluster::connect(&cluster.url("postgres")).await;
@@ -49,13 +65,9 @@ async fn c6_calls_to_a_frozen_server_end_at_their_deadline() {
     let cluster = Cluster::start(&Options::default());
     let url = cluster.fresh_schema_url();
     let bound = Duration::from_millis(800);
-    let persist = connect(&url, OnUnavailable::Fail, Duration::from_secs(5))
-        .await
-        .0
-        .unwrap();
-    persist.close().await.unwrap();
-    let persist = connect(&url, OnUnavailable::Fail, bound).await.0.unwrap();
-    persist
+    let patient = patient(&url).await;
+    let persist = hasty(&url, bound).await;
+    patient
         .record_job_state(sample::job(1, JobState::Queued))
         .await
         .unwrap();
@@ -99,21 +111,15 @@ async fn c6_calls_to_a_frozen_server_end_at_their_deadline() {
             .is_ok()
     })
     .await;
-    assert!(!persist.jobs(&JobQuery::default()).await.unwrap().items.is_empty());
+    assert!(!patient.jobs(&JobQuery::default()).await.unwrap().items.is_empty());
     persist.close().await.unwrap();
+    patient.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_the_next_call_after_an_idle_connection_was_ended_works() {
     let cluster = Cluster::start(&Options::default());
-    let persist = connect(
-        &cluster.fresh_schema_url(),
-        OnUnavailable::Fail,
-        Duration::from_secs(5),
-    )
-    .await
-    .0
-    .unwrap();
+    let persist = patient(&cluster.fresh_schema_url()).await;
     for n in 1..6 {
         assert_eq!(
             persist
@@ -138,14 +144,7 @@ async fn c7_the_next_call_after_an_idle_connection_was_ended_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c10_restarts_under_load_give_only_retryable_errors() {
     let cluster = Cluster::start(&Options::default());
-    let persist = connect(
-        &cluster.fresh_schema_url(),
-        OnUnavailable::Fail,
-        Duration::from_secs(5),
-    )
-    .await
-    .0
-    .unwrap();
+    let persist = patient(&cluster.fresh_schema_url()).await;
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let writer = tokio::spawn({
         let persist = persist.clone();
@@ -190,12 +189,10 @@ async fn c10_restarts_under_load_give_only_retryable_errors() {
 async fn c11_a_server_that_became_read_only_is_waited_for() {
     let cluster = Cluster::start(&Options::default());
     let url = cluster.fresh_schema_url();
-    let persist = connect(&url, OnUnavailable::Fail, Duration::from_millis(800))
-        .await
-        .0
-        .unwrap();
+    let patient = patient(&url).await;
+    let persist = hasty(&url, Duration::from_millis(800)).await;
     assert_eq!(
-        persist
+        patient
             .record_job_state(sample::job(1, JobState::Queued))
             .await
             .unwrap(),
@@ -237,18 +234,15 @@ async fn c11_a_server_that_became_read_only_is_waited_for() {
     })
     .await;
     persist.close().await.unwrap();
+    patient.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t4_a_lock_that_others_hold_ends_the_call_at_its_deadline() {
     let url = shared().fresh_schema_url();
-    let persist = connect(&url, OnUnavailable::Fail, Duration::from_secs(5))
-        .await
-        .0
-        .unwrap();
-    persist.close().await.unwrap();
+    let patient = patient(&url).await;
     let bound = Duration::from_millis(800);
-    let persist = connect(&url, OnUnavailable::Fail, bound).await.0.unwrap();
+    let persist = hasty(&url, bound).await;
     let schema = persist_tests::place::Place::at(url.clone()).schema();
     let mut other = cluster::connect(&url).await;
     let lock = format!("BEGIN; LOCK TABLE {schema}.events IN ACCESS EXCLUSIVE MODE");
@@ -267,13 +261,14 @@ async fn t4_a_lock_that_others_hold_ends_the_call_at_its_deadline() {
     assert!(begun.elapsed() < bound + SLACK, "{:?}", begun.elapsed());
     sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
     assert_eq!(
-        persist
+        patient
             .record_job_state(sample::job(1, JobState::Queued))
             .await
             .unwrap(),
         sample::CREATED
     );
     persist.close().await.unwrap();
+    patient.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,14 +283,14 @@ async fn r2_a_server_without_a_connection_left_is_waited_for() {
     for _ in 0..4 {
         taken.push(cluster::connect(&url).await);
     }
-    let bound = Duration::from_millis(500);
+    let bound = Duration::from_secs(2);
     let (refused, took) = connect(&url, OnUnavailable::Fail, bound).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(took < bound + SLACK, "{took:?}");
     let policy = OnUnavailable::Retry {
         within: process::BOUND,
     };
-    let waiting = tokio::spawn(async move { connect(&url, policy, Duration::from_secs(5)).await.0 });
+    let waiting = tokio::spawn(async move { connect(&url, policy, process::BOUND).await.0 });
     tokio::task::yield_now().await;
     for connection in taken {
         sqlx::Connection::close(connection).await.unwrap();
@@ -315,16 +310,40 @@ async fn r2_a_server_without_a_connection_left_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_more_callers_than_connections_all_get_through() {
     let url = shared().fresh_schema_url();
-    let builder = Persist::builder(Some(url))
-        .on_unavailable(OnUnavailable::Fail)
-        .connections(1);
-    let persist = builder.connect().await.unwrap();
-    let calls = (1..=64).map(|n| {
+    let builder = || Persist::builder(Some(url.clone())).on_unavailable(OnUnavailable::Fail);
+    let persist = builder().deadlines(deadlines(process::BOUND)).connections(1);
+    let persist = persist.connect().await.unwrap();
+    let record = |persist: &Persist, n| {
         let persist = persist.clone();
         tokio::spawn(async move { persist.record_job_state(sample::job(n, JobState::Queued)).await })
-    });
-    for call in calls.collect::<Vec<_>>() {
+    };
+    for call in (1..=64).map(|n| record(&persist, n)).collect::<Vec<_>>() {
         assert_eq!(call.await.unwrap().unwrap(), sample::CREATED);
     }
+    persist.close().await.unwrap();
+    // While a call holds the only connection, others wait no longer than it may take to get one.
+    let mut short = deadlines(process::BOUND);
+    short.connect = Duration::from_secs(3);
+    let persist = builder().deadlines(short).connections(1);
+    let persist = persist.connect().await.unwrap();
+    let schema = persist_tests::place::Place::at(url.clone()).schema();
+    let mut other = cluster::connect(&url).await;
+    let lock = format!("BEGIN; LOCK TABLE {schema}.events IN ACCESS EXCLUSIVE MODE");
+    sqlx::Executor::execute(&mut other, sqlx::raw_sql(sqlx::AssertSqlSafe(lock)))
+        .await
+        .unwrap();
+    let holder = record(&persist, 65);
+    let waits =
+        format!("SELECT count(*) FROM pg_locks WHERE relation = '{schema}.events'::regclass AND NOT granted");
+    process::until("the call holds the connection", async || {
+        let waits = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waits.clone()));
+        waits.fetch_one(&mut other).await.unwrap() > 0
+    })
+    .await;
+    let error = persist.jobs(&JobQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+    assert!(error.to_string().contains("pool of 1, all in use"), "{error}");
+    sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
+    assert_eq!(holder.await.unwrap().unwrap(), sample::CREATED);
     persist.close().await.unwrap();
 }

@@ -150,9 +150,11 @@ async fn p2_sigkill_of_a_server_process_and_of_the_server_loses_nothing() {
     });
     let persist = builder.connect().await.unwrap();
     let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
+    let acknowledged = Arc::new(AtomicU64::new(0));
     let writers: Vec<_> = (0..4)
         .map(|_| {
             let (persist, stop, next) = (persist.clone(), Arc::clone(&stop), Arc::clone(&next));
+            let acknowledged = Arc::clone(&acknowledged);
             tokio::spawn(async move {
                 let mut applied = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
@@ -161,6 +163,7 @@ async fn p2_sigkill_of_a_server_process_and_of_the_server_loses_nothing() {
                         Ok(outcome) => {
                             assert!(["applied", "unchanged"].contains(&outcome.name()), "{outcome}");
                             applied.push(n);
+                            acknowledged.fetch_add(1, Ordering::Relaxed);
                         }
                         Err(error) => {
                             assert!(error.is_retryable(), "{error:?}");
@@ -173,8 +176,8 @@ async fn p2_sigkill_of_a_server_process_and_of_the_server_loses_nothing() {
         })
         .collect();
     let grows = async |what: &str| {
-        let begun = next.load(Ordering::Relaxed);
-        process::until(what, async || next.load(Ordering::Relaxed) > begun + 20).await;
+        let begun = acknowledged.load(Ordering::Relaxed);
+        process::until(what, async || acknowledged.load(Ordering::Relaxed) > begun + 20).await;
     };
     grows("updates are written").await;
     let backend = "SELECT CAST(pid AS text) FROM pg_stat_activity WHERE backend_type = 'client backend' \

@@ -164,7 +164,7 @@ async fn a_claim_whose_time_runs_out_in_the_queue_is_withdrawn() {
 #[tokio::test]
 async fn a_taken_lock_is_busy_before_the_deadline_and_then_all_is_well() {
     let place = Place::new();
-    place.migrated().await.close().await.unwrap();
+    let patient = place.migrated().await;
     let mut deadlines = Deadlines::default();
     deadlines.write = Duration::from_millis(200);
     let backend = SqliteBackend::open(SqliteConfig::new(place.url("rw")).deadlines(deadlines))
@@ -187,10 +187,11 @@ async fn a_taken_lock_is_busy_before_the_deadline_and_then_all_is_well() {
     );
     drop(other);
     assert_eq!(
-        backend.apply(&one(1)).await.unwrap(),
+        patient.apply(&one(1)).await.unwrap(),
         [Outcome::Applied { created: true }]
     );
     backend.close().await.unwrap();
+    patient.close().await.unwrap();
 }
 
 #[tokio::test]
