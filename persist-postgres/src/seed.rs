@@ -77,6 +77,9 @@ pub(crate) async fn seed_tables_in(session: &mut Session, schema: Option<&str>) 
     }
     differences.extend(compare(&tables));
     if differences.is_empty() {
+        differences.extend(keys(session, &schema).await?);
+    }
+    if differences.is_empty() {
         return Ok(true);
     }
     let what = format!(
@@ -85,6 +88,29 @@ pub(crate) async fn seed_tables_in(session: &mut Session, schema: Option<&str>) 
         differences.join("; ")
     );
     Err(Error::new(ErrorKind::SchemaMismatch, what))
+}
+
+/// What the seed's tables would have to have for our statements, and what they must not.
+async fn keys(session: &mut Session, schema: &str) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT c.relname::text, string_agg(a.attname::text, ', ' ORDER BY a.attnum) FROM pg_index x \
+         JOIN pg_class c ON c.oid = x.indrelid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (x.indkey) \
+         WHERE x.indisprimary AND c.relnamespace = to_regnamespace({schema}) AND c.relname IN ('jobs', 'vms') \
+         GROUP BY c.relname"
+    );
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for row in session.rows(sql, PgArguments::default()).await? {
+        let wrong = |error: sqlx::Error| classify(&error, Phase::Statement);
+        found.insert(row.try_get(0).map_err(wrong)?, row.try_get(1).map_err(wrong)?);
+    }
+    let mut differences = Vec::new();
+    if found.get("jobs").map(String::as_str) != Some("request_id") {
+        differences.push("the primary key of jobs is not request_id".to_owned());
+    }
+    if found.contains_key("vms") {
+        differences.push("vms has a primary key".to_owned());
+    }
+    Ok(differences)
 }
 
 fn compare(tables: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {

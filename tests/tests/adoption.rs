@@ -357,3 +357,20 @@ fn adopted_vm(mut vm: Vm) -> Vm {
     }
     vm
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m14_tables_with_other_keys_are_left_alone() {
+    let keys = "ALTER TABLE jobs DROP CONSTRAINT jobs_pkey; ALTER TABLE vms ADD PRIMARY KEY (domain_name)";
+    let place = with(&[seed::TABLES, keys]).await;
+    let before = shape::of(&place).await;
+    let error = refused(&place).await;
+    assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
+    for part in [
+        "primary key of jobs",
+        "vms has a primary key",
+        "nothing was changed",
+    ] {
+        assert!(error.to_string().contains(part), "{part} is not in: {error}");
+    }
+    assert_eq!(shape::of(&place).await, before);
+}
