@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let tail = bytes[..10].try_into()?;
             uuid::Builder::from_unix_timestamp_millis(u64::try_from(millis)?, &tail).into_uuid()
         };
-        let at = |state, seconds| {
+        let at = |state, seconds: i64| {
             let at = time::from_micros((millis + seconds * 1_000) * 1_000).ok_or("too many jobs")?;
             Ok::<_, Box<dyn Error>>(JobUpdate::new(id, state).at(at))
         };

@@ -2,7 +2,7 @@
 //! of named cases that any backend, and any layer over one, can be held to.
 //!
 //! Each of [`cases`] checks one clause on a fresh store, and after every case each row must be the fold of its
-//! history. A store is made by a [`Factory`](factory::Factory); everything else is the suite's. A backend of your
+//! history. A store is made by a [`Factory`]; everything else is the suite's. A backend of your
 //! own needs this as a test target with `harness = false`:
 //!
 //! ```no_run
