@@ -82,7 +82,10 @@ async fn i8_a_filter_is_stripped_as_the_stored_value_was(ctx: &Ctx) -> CaseResul
         format!("https://ci:{SECRET}@example.org/a.git"),
         format!("https://example.org/a.git?token={SECRET}"),
     ] {
-        let page = ctx.backend().jobs(&JobQuery::default().repo_url(url)).await?;
+        // Past the setter, which strips too: a query that was read from JSON comes so.
+        let mut query = JobQuery::default();
+        query.repo_url = Some(url);
+        let page = ctx.backend().jobs(&query).await?;
         let found: Vec<_> = page.items.iter().map(|row| row.request_id).collect();
         ensure_eq!(
             found,
