@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use persist_core::{Error, ErrorKind};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// One line per interval while the database is away, however often it is tried.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
-pub(crate) fn backoff() -> impl Iterator<Item = Duration> + Send {
+pub(crate) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(250))
         .with_max_delay(LONGEST)
@@ -24,14 +24,52 @@ pub(crate) fn backoff() -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
+/// What one outage leaves to the next: a store that answers its probe and then refuses each write, as a full disk
+/// makes it, is neither asked nor logged in a tight loop.
+#[derive(Debug)]
+pub(crate) struct Outages {
+    delays: ExponentialBackoff,
+    warned: Option<Instant>,
+}
+
+impl Outages {
+    pub(crate) fn new() -> Self {
+        Self {
+            delays: backoff(),
+            warned: None,
+        }
+    }
+
+    fn next_delay(&mut self) -> Duration {
+        self.delays.next().unwrap_or(LONGEST)
+    }
+
+    /// A write was stored: the next outage is a new one.
+    pub(crate) fn end(&mut self) {
+        self.delays = backoff();
+    }
+
+    /// Whether it is time for a line. True once in each interval.
+    pub(crate) fn is_to_warn(&mut self) -> bool {
+        let is_due = self
+            .warned
+            .is_none_or(|warned| warned.elapsed() >= BETWEEN_WARNINGS);
+        if is_due {
+            self.warned = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 /// Tries until the switch is on again, closed or dropped. Holds no handle between tries, and each try is a task
 /// of its own: a panic in a driver is one more failure.
 pub(crate) async fn heal(switch: Weak<Switch>, connector: Arc<Connector>, mut stop: watch::Receiver<bool>) {
-    let mut delays = backoff();
-    let mut warned = Instant::now();
     loop {
+        let Some(delay) = switch.upgrade().map(|switch| switch.outages.lock().next_delay()) else {
+            return;
+        };
         tokio::select! {
-            () = tokio::time::sleep(delays.next().unwrap_or(LONGEST)) => {}
+            () = tokio::time::sleep(delay) => {}
             _ = stop.changed() => return,
         }
         let Some(resting) = switch.upgrade().map(|switch| switch.resting()) else {
@@ -51,19 +89,7 @@ pub(crate) async fn heal(switch: Weak<Switch>, connector: Arc<Connector>, mut st
         let Some(switch) = switch.upgrade() else { return };
         match revived {
             Ok(driver) => return switch.turn_on(driver).await,
-            Err(error) => {
-                switch.still_away(&error);
-                if warned.elapsed() >= BETWEEN_WARNINGS {
-                    warned = Instant::now();
-                    let (dropped, unknown) = switch.counts();
-                    tracing::warn!(
-                        kind = error.kind().name(),
-                        dropped,
-                        unknown,
-                        "the database is still away"
-                    );
-                }
-            }
+            Err(error) => switch.still_away(&error),
         }
     }
 }

@@ -1,21 +1,29 @@
 //! The stable backend that callers hold: the driver under it comes, goes and comes back.
 
+mod backend;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use persist_core::{
-    CHUNK, Capabilities, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode,
-    Outcome, Page, PersistBackend, Prune, Pruned, Result, Retry, Schema, Timestamp, UpdateOutcome, Vm, VmKey,
-    VmQuery,
+    Claim, Clock, Error, ErrorKind, Outcome, PersistBackend, Result, Retry, Timestamp, UpdateOutcome,
 };
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::connector::Connector;
-use crate::heal::heal;
+use crate::heal::{Outages, heal};
 
 type Driver = Arc<dyn PersistBackend>;
+
+/// Tells, when it goes, that closing has come to its end, also by a panic.
+struct Ended(watch::Sender<bool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
 
 #[derive(Debug)]
 enum State {
@@ -47,7 +55,12 @@ pub(crate) struct Switch {
     enabled: AtomicBool,
     dropped: AtomicU64,
     unknown: AtomicU64,
+    /// Whether a write was stored since it got ready.
+    worked: AtomicBool,
+    pub(crate) outages: Mutex<Outages>,
     stop: watch::Sender<bool>,
+    /// True when closing has come to its end.
+    ended: watch::Sender<bool>,
 }
 
 impl Switch {
@@ -69,14 +82,16 @@ impl Switch {
     ) -> Arc<Self> {
         let (state, error) = match first {
             Ok(driver) => (State::Ready(driver), None),
-            Err(error) => {
-                loud(&error, connector.name);
-                (State::Away(None), Some(error.kind()))
-            }
+            Err(error) => (State::Away(None), Some(error)),
         };
         let (name, has_schema) = (connector.name, connector.has_schema);
-        let switch = Self::make(state, Some(connector), name, has_schema, clock, error);
-        if error.is_some() {
+        let kind = error.as_ref().map(Error::kind);
+        let switch = Self::make(state, Some(connector), name, has_schema, clock, kind);
+        if let Some(error) = error {
+            switch.tell(
+                &error,
+                "the database is away: updates are dropped until it is back",
+            );
             switch.start_healing();
         }
         switch
@@ -107,7 +122,10 @@ impl Switch {
             enabled,
             dropped: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
+            worked: AtomicBool::new(false),
+            outages: Mutex::new(Outages::new()),
             stop: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
         })
     }
 
@@ -142,8 +160,11 @@ impl Switch {
     }
 
     pub(crate) fn still_away(&self, error: &Error) {
-        tracing::debug!(kind = error.kind().name(), "connecting failed again");
         self.situation.lock().last_error = Some(error.kind());
+        self.tell(
+            error,
+            "the database is still away: updates are dropped until it is back",
+        );
     }
 
     /// Puts a working driver in, unless it was closed meanwhile.
@@ -185,7 +206,28 @@ impl Switch {
             situation.last_error = Some(error.kind());
             self.start_healing();
         }
-        loud(error, self.name);
+        if self.worked.swap(false, Ordering::AcqRel) {
+            self.outages.lock().end();
+        }
+        self.tell(
+            error,
+            "the database is away: updates are dropped until it is back",
+        );
+    }
+
+    /// Loudly, once in each interval; the counts tell what the lines in between would have.
+    fn tell(&self, error: &Error, what: &str) {
+        let kind = error.kind().name();
+        if !self.outages.lock().is_to_warn() {
+            tracing::debug!(backend = self.name, kind, %error, "{what}");
+            return;
+        }
+        let next = std::error::Error::source(error);
+        let causes: Vec<_> = std::iter::successors(next, |cause| cause.source())
+            .map(ToString::to_string)
+            .collect();
+        let (dropped, unknown) = self.counts();
+        tracing::error!(backend = self.name, kind, %error, ?causes, dropped, unknown, "{what}");
     }
 
     fn start_healing(&self) {
@@ -250,7 +292,10 @@ impl Switch {
                 return Ok(self.drop_all(chunk.len()));
             };
             let error = match driver.apply(chunk).await {
-                Ok(outcomes) => return Ok(outcomes),
+                Ok(outcomes) => {
+                    self.worked.store(true, Ordering::Release);
+                    return Ok(outcomes);
+                }
                 Err(error) => error,
             };
             if self.was_replaced(epoch, &error) {
@@ -259,8 +304,9 @@ impl Switch {
             if Self::is_callers(error.kind()) {
                 return Err(error);
             }
-            // A lock held too long says nothing about the next call.
-            if error.kind() != ErrorKind::Busy {
+            if Self::is_of_one_call(&error) {
+                self.tell(&error, "updates are dropped");
+            } else {
                 self.turn_off(epoch, &error);
             }
             return Ok(match error.outcome() {
@@ -271,6 +317,11 @@ impl Switch {
                 }
             });
         }
+    }
+
+    /// Whether an error says nothing about the next call: a lock held too long, a row that can't be read.
+    fn is_of_one_call(error: &Error) -> bool {
+        error.kind() == ErrorKind::Busy || error.context("request_id").is_some()
     }
 
     /// Whether an error is the caller's to handle also where history is optional.
@@ -284,110 +335,4 @@ impl Switch {
 
 fn closed(operation: &'static str) -> Error {
     Error::new(ErrorKind::Closed, "this handle was closed").during(operation)
-}
-
-fn loud(error: &Error, backend: &str) {
-    let mut causes = Vec::new();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    let kind = error.kind().name();
-    tracing::error!(backend, kind, %error, ?causes, "the database is away: updates are dropped until it is back");
-}
-
-#[deny(
-    clippy::missing_trait_methods,
-    reason = "a layer that forgets a method changes the contract"
-)]
-#[async_trait::async_trait]
-impl PersistBackend for Switch {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        if self.connector.is_none() {
-            return match self.writer()? {
-                Some((driver, _)) => driver.apply(claims).await,
-                None => Ok(self.drop_all(claims.len())),
-            };
-        }
-        self.writer()?;
-        let mut outcomes = Vec::with_capacity(claims.len());
-        // By chunks, so that `dropped` counts none that an earlier chunk has stored.
-        for chunk in claims.chunks(CHUNK) {
-            outcomes.extend(self.apply_or_drop(chunk).await?);
-        }
-        Ok(outcomes)
-    }
-
-    async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        self.read("job", |driver| async move { driver.job(id).await })
-            .await
-    }
-
-    async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        self.read("vm", |driver| async move { driver.vm(key).await })
-            .await
-    }
-
-    async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        self.read("jobs", |driver| async move { driver.jobs(query).await })
-            .await
-    }
-
-    async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        self.read("vms", |driver| async move { driver.vms(query).await })
-            .await
-    }
-
-    async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        self.read("events", |driver| async move { driver.events(query).await })
-            .await
-    }
-
-    async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        self.read("prune", |driver| async move { driver.prune(request).await })
-            .await
-    }
-
-    async fn health(&self) -> Result<Health> {
-        let (mode, driver) = match &self.situation.lock().state {
-            State::Disabled => (Mode::Disabled, None),
-            State::Ready(driver) => (Mode::Ready, Some(Arc::clone(driver))),
-            State::Away(_) => (Mode::Degraded, None),
-            State::Closed => return Err(closed("health")),
-        };
-        let mut health = match driver {
-            Some(driver) => driver.health().await?,
-            None => Health::new(self.name, mode),
-        };
-        let situation = self.situation.lock();
-        health.since = Some(situation.since);
-        (health.dropped, health.unknown) = self.counts();
-        Ok(health.last_error(situation.last_error))
-    }
-
-    async fn close(&self) -> Result<()> {
-        let before = std::mem::replace(&mut self.situation.lock().state, State::Closed);
-        self.enabled.store(false, Ordering::Release);
-        self.stop.send_replace(true);
-        let (State::Ready(driver) | State::Away(Some(driver))) = before else {
-            return Ok(());
-        };
-        // In a task, so that a caller who gives up waiting does not stop the draining half-way.
-        let closing = tokio::spawn(async move { driver.close().await });
-        let panicked =
-            |_| Err(Error::new(ErrorKind::Internal, "the driver panicked while closing").during("close"));
-        closing.await.unwrap_or_else(panicked)
-    }
-}
-
-impl Capabilities for Switch {
-    /// Known by the URL alone, so that it is the same answer while the driver is away.
-    fn schema(&self) -> Option<&dyn Schema> {
-        self.has_schema.then_some(self)
-    }
 }

@@ -5,6 +5,7 @@
 //! that may be secret: a driver's own text goes only into the source when the backend knows it is clean.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of every fallible call of persist.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -145,8 +146,10 @@ pub enum UpdateOutcome {
 /// assert_eq!(error.outcome(), UpdateOutcome::Unknown);
 /// assert!(error.is_retryable());
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     operation: Option<&'static str>,
@@ -154,7 +157,8 @@ struct Inner {
     context: Vec<(&'static str, String)>,
     retry: Retry,
     outcome: UpdateOutcome,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Shared, so that all callers of one flush hear the same cause.
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -193,7 +197,7 @@ impl Error {
     /// Keeps the cause. Its text is shown to users: pass none that may hold row values or credentials.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

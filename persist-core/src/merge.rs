@@ -71,6 +71,54 @@ impl Slot {
     }
 }
 
+/// What a slot brings to its row: of the history, or of a claim that has just filled it.
+pub trait Brings {
+    /// Where it stands.
+    fn rank(&self) -> Rank;
+    /// Its state.
+    fn state(&self) -> State;
+    /// When it was so.
+    fn at(&self) -> Timestamp;
+    /// One of its attributes.
+    fn attribute(&self, attribute: Attribute) -> Option<&str>;
+}
+
+impl Brings for Slot {
+    fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn state(&self) -> State {
+        self.state
+    }
+
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Option<&str> {
+        self.attributes.get(attribute)
+    }
+}
+
+impl Brings for Claim {
+    fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn state(&self) -> State {
+        self.state
+    }
+
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Option<&str> {
+        self.attributes.get(attribute)
+    }
+}
+
 /// A current row with the ranks that its values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -89,39 +137,51 @@ pub struct Row {
 
 impl Row {
     /// The row of a subject whose first slot this is.
-    pub fn first(slot: &Slot) -> Self {
-        let mut row = Self {
-            rank: slot.rank,
-            state: slot.state,
-            created_at: slot.at,
-            updated_at: slot.at,
-            attributes: Attributes::default(),
-            ranks: [None; 6],
-        };
+    pub fn first(slot: &impl Brings) -> Self {
+        let mut row = Self::stored(slot.rank(), slot.state(), slot.at(), slot.at());
         row.join_attributes(slot);
         row
     }
 
-    /// Joins a slot that was claimed or filled. Says whether the row moved forward.
-    pub fn join(&mut self, slot: &Slot) -> bool {
-        let forward = slot.rank > self.rank;
-        if forward {
-            self.rank = slot.rank;
-            self.state = slot.state;
+    /// A row as a table has it, without its attributes yet.
+    pub fn stored(rank: Rank, state: State, created_at: Timestamp, updated_at: Timestamp) -> Self {
+        Self {
+            rank,
+            state,
+            created_at,
+            updated_at,
+            attributes: Attributes::default(),
+            ranks: [None; 6],
         }
-        self.created_at = self.created_at.min(slot.at);
-        self.updated_at = self.updated_at.max(slot.at);
+    }
+
+    /// With an attribute of the slot of this rank.
+    pub fn with(mut self, attribute: Attribute, value: String, rank: Rank) -> Self {
+        self.attributes.set(attribute, Some(value));
+        self.ranks[attribute as usize] = Some(rank);
+        self
+    }
+
+    /// Joins a slot that was claimed or filled. Says whether the row moved forward.
+    pub fn join(&mut self, slot: &impl Brings) -> bool {
+        let forward = slot.rank() > self.rank;
+        if forward {
+            self.rank = slot.rank();
+            self.state = slot.state();
+        }
+        self.created_at = self.created_at.min(slot.at());
+        self.updated_at = self.updated_at.max(slot.at());
         self.join_attributes(slot);
         forward
     }
 
-    fn join_attributes(&mut self, slot: &Slot) {
+    fn join_attributes(&mut self, slot: &impl Brings) {
         for attribute in Attribute::ALL {
             let rank = &mut self.ranks[attribute as usize];
-            if let Some(value) = slot.attributes.get(attribute)
-                && rank.is_none_or(|rank| slot.rank >= rank)
+            if let Some(value) = slot.attribute(attribute)
+                && rank.is_none_or(|rank| slot.rank() >= rank)
             {
-                *rank = Some(slot.rank);
+                *rank = Some(slot.rank());
                 self.attributes.set(attribute, Some(value.to_owned()));
             }
         }

@@ -96,10 +96,14 @@ pub fn strip_credentials(url: &str) -> String {
 /// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
 fn strip_cut_user_info(url: &str) -> Cow<'_, str> {
     let cut = || {
-        let start = url.find("://")? + 3;
+        let start = url.find("://").map_or(0, |at| at + 3);
         let end = start + url[start..].find(['/', '?', '#'])?;
         let (authority, rest) = (&url[start..end], &url[end..]);
-        let (_, word) = authority.split_once(':').filter(|_| !authority.contains('@'))?;
+        // Behind an `@` of the user's own name, as `alice@example.org:pa?ss@host` has it.
+        let name_and_word = &authority[authority.rfind('@').map_or(0, |at| at + 1)..];
+        let (_, word) = name_and_word
+            .split_once(':')
+            .filter(|_| !is_ipv6(name_and_word))?;
         let is_port = word.bytes().all(|b| b.is_ascii_digit());
         if is_port || rest.starts_with('/') {
             return None;
@@ -141,6 +145,9 @@ fn strip_user_info(base: &str) -> String {
     let scheme = base[..start].to_ascii_lowercase();
     if user_info.contains(':') || is_token(&scheme, &user_info) {
         format!("{}{}", &base[..start], &base[start + at + 1..])
+    } else if scheme.starts_with("http") {
+        // `https://alice@example.org:pa/ss@host/path`. Elsewhere `git@host:path/a@v1` would look the same.
+        strip_late_user_info(base, start)
     } else {
         base.to_owned()
     }
@@ -149,7 +156,12 @@ fn strip_user_info(base: &str) -> String {
 /// `https://user:pa/ss@host/path`: no `@` before the first slash, but a colon that begins no port.
 fn strip_late_user_info(base: &str, start: usize) -> String {
     let rest = &base[start..];
+    let behind_user = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let host = behind_user.rsplit('@').next().unwrap_or_default();
     let colon = rest.find(':').filter(|colon| {
+        if is_ipv6(host) {
+            return false;
+        }
         let port = rest[colon + 1..].split('/').next().unwrap_or_default();
         !port.bytes().all(|b| b.is_ascii_digit())
     });
@@ -157,6 +169,11 @@ fn strip_late_user_info(base: &str, start: usize) -> String {
         (true, Some(colon), Some(at)) if colon < at => format!("{}{}", &base[..start], &rest[at + 1..]),
         _ => base.to_owned(),
     }
+}
+
+/// `[::1]:8443`, whose colons begin no password.
+fn is_ipv6(host: &str) -> bool {
+    host.starts_with('[')
 }
 
 fn leading_slashes(text: &str) -> usize {
@@ -181,6 +198,14 @@ mod tests {
             ("https://u:pa/ss@example.org/a.git", "https://example.org/a.git"),
             ("https://u:pa?ss@example.org/a.git", "https://example.org/a.git"),
             ("https://u:pa#s@s@example.org/a?x=1", "https://example.org/a?x=1"),
+            ("https://u@corp.org:pa?ss@h/a.git", "https://h/a.git"),
+            ("https://u@corp.org:pa/ss@h/a.git", "https://h/a.git"),
+            ("https://u@h:8443/a@v1", "https://u@h:8443/a@v1"),
+            ("https://u@h:8443?x=a@b", "https://u@h:8443?x=a@b"),
+            ("ssh://git@h:acme/a@v1", "ssh://git@h:acme/a@v1"),
+            ("https://u@[::1]:8443/a@v1", "https://u@[::1]:8443/a@v1"),
+            ("https://[::1]/a@v1?x=a@b", "https://[::1]/a@v1?x=a@b"),
+            ("git:pa?ss@h:acme/a.git", "h:acme/a.git"),
             ("https://h:8080?mail=a@b", "https://h:8080?mail=a@b"),
             ("https://h/a?x=1;token=t&ref=y", "https://h/a?ref=y"),
             ("https://u%3Ap@example.org/a.git", "https://example.org/a.git"),

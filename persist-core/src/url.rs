@@ -372,12 +372,16 @@ fn decode(text: &str, what: &'static str) -> Result<String> {
 }
 
 fn unknown_parameter(key: &str, some_known: &[&str]) -> Error {
-    // Part of a password with an unescaped `&` or `?` would arrive here as a name.
-    let plain = key.len() <= 32 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    let name = if plain && key.contains('_') {
-        key
-    } else {
-        "name withheld"
+    // Part of a password with an unescaped `&` or `?` would arrive here as a name: only what is near to a known
+    // one is shown.
+    let folded = key.to_ascii_lowercase().replace(['_', '-'], "");
+    let is_near = |known: &&&str| known.replace(['_', '-'], "") == folded;
+    let mut known = some_known.iter().chain(&POSTGRES_PARAMETERS);
+    let is_ours = folded.starts_with("persist") && key.len() <= 32;
+    let name = match known.find(is_near) {
+        Some(near) => format!("{key}; is {near} meant?"),
+        None if is_ours => key.to_owned(),
+        None => "name withheld".to_owned(),
     };
     invalid(format!(
         "unknown parameter ({name}); known are {} and others",

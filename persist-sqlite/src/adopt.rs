@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use crate::error::Failed;
-use crate::merge::Slots;
+use crate::slots::Slots;
 
 /// Turns the rows of both tables into history. Says how many rows.
 ///

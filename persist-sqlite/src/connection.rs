@@ -17,7 +17,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x7072_7374;
 
 const CACHED_STATEMENTS: usize = 128;
 /// A checkpoint rewrites pages that changed often only once: the log may grow to some 32 MiB before.
-const PAGES_BEFORE_CHECKPOINT: u32 = 8_000;
+const PAGES_BEFORE_CHECKPOINT: u32 = 16_000;
 /// What the log keeps of the disk after a long reader had let it grow.
 const LARGEST_IDLE_LOG: u32 = 64 << 20;
 

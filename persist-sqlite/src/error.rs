@@ -119,17 +119,6 @@ pub(crate) fn of_io(error: &io::Error) -> Error {
     Error::new(kind, what).caused_by(io::Error::from(error.kind()))
 }
 
-/// The same error for one more caller of a failed flush.
-pub(crate) fn copy_of(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.message())
-        .retry_as(error.retry())
-        .outcome_as(error.outcome());
-    match error.context("sqlite_code").and_then(|code| code.parse().ok()) {
-        Some(code) => copy.with("sqlite_code", code).caused_by(SqliteError(code)),
-        None => copy,
-    }
-}
-
 /// The error of a driver's error. Says nothing about the operation: the caller adds it.
 pub(crate) fn classify(error: &rusqlite::Error, phase: Phase) -> Error {
     match code(error) {

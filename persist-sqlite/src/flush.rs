@@ -5,8 +5,7 @@ use std::time::Instant;
 use persist_core::{Claim, Error, ErrorKind, Outcome, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::error::{Failed, Phase};
-use crate::error::{copy_of, is_busy};
+use crate::error::{Failed, Phase, is_busy};
 use crate::merge::Merge;
 use crate::session::Session;
 use crate::worker::{Ticket, Writer};
@@ -66,7 +65,7 @@ fn alone(session: &mut Session, batch: Batch) {
 
 fn refuse(batches: Vec<Batch>, error: &Error) {
     for batch in batches {
-        batch.answer(Err(copy_of(error)));
+        batch.answer(Err(error.clone()));
     }
 }
 

@@ -1,14 +1,17 @@
 //! Rows as the driver hands them over. Errors name table, column and row, never more of a value than helps to
 //! find it.
 
-use persist_core::{Cursor, Error, ErrorKind, Page, Rank, Result, Timestamp, time};
+use persist_core::{Cursor, Error, ErrorKind, Page, Rank, Result, State, Subject, Timestamp, time};
 use rusqlite::Row;
-use rusqlite::types::FromSql;
+use rusqlite::types::{FromSql, ValueRef};
 use uuid::Uuid;
 
 use crate::bind::Select;
 use crate::error::Failed;
 
+/// Why a value can't be ours.
+pub(crate) const NO_TIME: &str = "outside of the years 1970 to 9999";
+pub(crate) const NO_RANK: &str = "no rank of any slot";
 const LONGEST_SHOWN: usize = 32;
 
 /// A row of a table, with the names of the columns that were selected.
@@ -57,13 +60,12 @@ impl<'r> Columns<'r> {
 
     /// The time that a column holds.
     pub(crate) fn time(&self, column: usize) -> Result<Timestamp> {
-        time::from_micros(self.get(column)?)
-            .ok_or_else(|| self.unreadable(column, "outside of the years 1970 to 9999"))
+        time::from_micros(self.get(column)?).ok_or_else(|| self.unreadable(column, NO_TIME))
     }
 
     /// The rank that a column holds.
     pub(crate) fn rank(&self, column: usize) -> Result<Rank> {
-        Rank::from_i64(self.get(column)?).ok_or_else(|| self.unreadable(column, "no rank of any slot"))
+        Rank::from_i64(self.get(column)?).ok_or_else(|| self.unreadable(column, NO_RANK))
     }
 
     /// What a column's word means to `known`.
@@ -73,13 +75,23 @@ impl<'r> Columns<'r> {
     }
 
     fn unreadable(&self, column: usize, why: &str) -> Error {
-        let (table, id) = (self.table, self.id);
         let name = self.names.get(column).copied().unwrap_or("?");
-        let what = format!("{table}.{name} of {id} is {why}; the file is damaged or was edited");
-        Error::new(ErrorKind::Corrupt, what)
-            .with("table", table)
-            .with("request_id", id)
+        damaged(self.table, name, self.id, why)
     }
+}
+
+/// A value that we never write.
+pub(crate) fn damaged(table: &'static str, column: &str, id: Uuid, why: &str) -> Error {
+    let what = format!("{table}.{column} of {id} is {why}; the file is damaged or was edited");
+    Error::new(ErrorKind::Corrupt, what)
+        .with("table", table)
+        .with("request_id", id)
+}
+
+/// The state that a word of a subject's table means.
+pub(crate) fn state_of(table: &'static str, subject: &Subject, word: ValueRef<'_>) -> Result<State> {
+    let word = word.as_str().unwrap_or_default();
+    State::from_name(subject.is_vm(), word).ok_or_else(|| unknown(table, "state", subject.request_id(), word))
 }
 
 /// The page of a statement that reads one row beyond `limit`. That row only tells whether more follow: it is

@@ -21,9 +21,9 @@ use crate::session::{Session, end_of};
 
 /// Updates of one transaction, from which on no more callers are taken in: what a commit costs is then little
 /// beside them, and others get the lock of the file some dozen times a second.
-pub(crate) const FLUSH: usize = 2_048;
+pub(crate) const FLUSH: usize = 4_096;
 /// Most updates that wait.
-const QUEUE: usize = 8_192;
+const QUEUE: usize = 16_384;
 /// When nothing came for so long, the log is moved into the file.
 const IDLE: Duration = Duration::from_secs(1);
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);

@@ -27,8 +27,8 @@ const MOST_AT_ONCE: u32 = 20;
 /// A layer that retries every retryable error with back-off and jitter, within a budget of time per call, of `apply` per chunk.
 ///
 /// Safe for `apply`, whose slots make sending again harmless, and for `prune`, which repeats its condition.
-/// After a retry an update that the lost first try had applied reads `Unchanged`. When the time is up the last
-/// error is returned as it is.
+/// After a retry an update that the lost first try had applied reads `Unchanged`. When the time is up between
+/// two tries the last error is returned as it is; a try that is cut is `Timeout`, caused by the error before it.
 #[derive(Debug)]
 pub struct Retrying<B: ?Sized> {
     within: Duration,
@@ -42,12 +42,12 @@ impl<B: PersistBackend> Retrying<B> {
     }
 }
 
-async fn retry<T, F>(within: Duration, mut call: impl FnMut() -> F) -> Result<T>
+async fn retry<T, F>(operation: &'static str, within: Duration, mut call: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let end = end_of(within);
-    let (mut at_once, mut unknown) = (0, false);
+    let (mut at_once, mut unknown, mut last) = (0, false, None);
     // Once a call may have been applied, no later failure says that it certainly was not.
     let told = |error: Error, unknown: bool| {
         if unknown {
@@ -67,7 +67,13 @@ where
         let error = match timeout_at(end, call()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
-            Err(_) => return Err(Error::deadline("retry", within)),
+            Err(_) => {
+                let error = Error::deadline(operation, within);
+                return Err(match last {
+                    Some(last) => error.caused_by(last),
+                    None => error,
+                });
+            }
         };
         unknown |= error.outcome() == UpdateOutcome::Unknown;
         let delay = match error.retry() {
@@ -86,6 +92,7 @@ where
             delay_us = delay.as_micros() as u64,
             "calling again"
         );
+        last = Some(error);
         tokio::time::sleep(delay).await;
     }
 }
@@ -102,12 +109,12 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if claims.is_empty() {
-            return retry(self.within, || self.inner.apply(claims)).await;
+            return retry("apply", self.within, || self.inner.apply(claims)).await;
         }
         let mut outcomes = Vec::with_capacity(claims.len());
         // The time counts per chunk, as the deadline does, and a chunk that is stored is not sent again.
         for chunk in claims.chunks(CHUNK) {
-            match retry(self.within, || self.inner.apply(chunk)).await {
+            match retry("apply", self.within, || self.inner.apply(chunk)).await {
                 Ok(of_chunk) => outcomes.extend(of_chunk),
                 Err(error) if outcomes.is_empty() => return Err(error),
                 Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
@@ -117,27 +124,27 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        retry(self.within, || self.inner.job(id)).await
+        retry("job", self.within, || self.inner.job(id)).await
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        retry(self.within, || self.inner.vm(key)).await
+        retry("vm", self.within, || self.inner.vm(key)).await
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        retry(self.within, || self.inner.jobs(query)).await
+        retry("jobs", self.within, || self.inner.jobs(query)).await
     }
 
     async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        retry(self.within, || self.inner.vms(query)).await
+        retry("vms", self.within, || self.inner.vms(query)).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        retry(self.within, || self.inner.events(query)).await
+        retry("events", self.within, || self.inner.events(query)).await
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        retry(self.within, || self.inner.prune(request)).await
+        retry("prune", self.within, || self.inner.prune(request)).await
     }
 
     async fn health(&self) -> Result<Health> {
@@ -177,7 +184,7 @@ mod tests {
     async fn a_call_that_never_answers_is_cut_when_the_time_is_up() {
         let within = Duration::from_secs(7);
         let begun = Instant::now();
-        let error = retry(within, std::future::pending::<Result<()>>)
+        let error = retry("job", within, std::future::pending::<Result<()>>)
             .await
             .unwrap_err();
         assert_eq!(
@@ -185,6 +192,21 @@ mod tests {
             (ErrorKind::Timeout, UpdateOutcome::Unknown)
         );
         assert_eq!(begun.elapsed().as_secs(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_cut_tells_what_it_was_tried_again_for() {
+        let calls = AtomicU32::new(0);
+        let call = || async {
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Err::<(), _>(Error::new(ErrorKind::Unavailable, "no connection to db:5432"));
+            }
+            std::future::pending().await
+        };
+        let error = retry("apply", Duration::from_secs(5), call).await.unwrap_err();
+        assert_eq!(error.to_string(), "apply: no answer within 5000 ms");
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("no connection to db:5432"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +219,7 @@ mod tests {
             };
             Err::<(), _>(Error::new(kind, "is away"))
         };
-        let error = retry(Duration::from_secs(5), call).await.unwrap_err();
+        let error = retry("apply", Duration::from_secs(5), call).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.outcome()),
             (ErrorKind::Unavailable, UpdateOutcome::Unknown)
@@ -213,6 +235,6 @@ mod tests {
                 _ => Err(Error::new(ErrorKind::Unavailable, "is away")),
             }
         };
-        retry(Duration::MAX, call).await.unwrap();
+        retry("apply", Duration::MAX, call).await.unwrap();
     }
 }

@@ -39,31 +39,17 @@ pub fn slot_conflict(dialect: Dialect) -> String {
 /// attribute by the higher `<attribute>_rank`, the earliest and the latest time; `prev_rank` is where the row
 /// stood, for `RETURNING`.
 pub fn row_conflict(table: &RowTable) -> String {
-    conflict(table, true, &table.attributes)
-}
-
-/// The same for what can't move `created_at` and brings no value for the first attribute: it leaves out the
-/// columns of the indexes that all rows are in, which SQLite rewrites when they are only named.
-pub fn row_conflict_off_indexes(table: &RowTable) -> String {
-    conflict(table, false, &table.attributes[1..])
-}
-
-fn conflict(table: &RowTable, created: bool, attributes: &[Attribute]) -> String {
     let forward = |column: &str| {
         format!("{column} = CASE WHEN excluded.rank > r.rank THEN excluded.{column} ELSE r.{column} END")
     };
-    // CASE rather than LEAST and GREATEST, which SQLite spells differently.
-    let further = |column: &str, further: char| {
-        format!(
-            "{column} = CASE WHEN excluded.{column} {further} r.{column} THEN excluded.{column} ELSE r.{column} END"
-        )
-    };
-    let mut set = vec!["prev_rank = r.rank".to_owned(), forward("rank"), forward("state")];
-    if created {
-        set.push(further("created_at", '<'));
-    }
-    set.push(further("updated_at", '>'));
-    for attribute in attributes.iter().map(|attribute| attribute.name()) {
+    let mut set = vec![
+        "prev_rank = r.rank".to_owned(),
+        forward("rank"),
+        forward("state"),
+        "created_at = least(r.created_at, excluded.created_at)".to_owned(),
+        "updated_at = greatest(r.updated_at, excluded.updated_at)".to_owned(),
+    ];
+    for attribute in table.attributes.map(Attribute::name) {
         // Equal ranks are the same slot, filled: its value is set once, so taking it again changes nothing.
         for column in [attribute.to_owned(), format!("{attribute}_rank")] {
             set.push(format!(

@@ -12,7 +12,7 @@ mod vm;
 
 pub use event::events;
 pub use job::{job, jobs};
-pub use merge::{row_conflict, row_conflict_off_indexes, slot_conflict};
+pub use merge::{row_conflict, slot_conflict};
 pub use select::Statement;
 pub use table::{EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, state_list};
 pub use vm::{vm, vms};

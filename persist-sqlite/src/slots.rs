@@ -1,0 +1,174 @@
+//! Slots of the history: claimed where they are free, filled where they have blanks, numbered as they change.
+
+use std::sync::LazyLock;
+
+use persist_core::merge::Brings;
+use persist_core::sql::{Dialect, EVENT_COLUMNS, EVENTS, slot_conflict};
+use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, State, Timestamp, time};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Statement, params};
+
+use crate::error::Failed;
+use crate::records::NOW;
+use crate::row;
+
+/// The statements, spelled once.
+struct Sql {
+    begin: String,
+    claim: String,
+    fill: String,
+    standing: String,
+}
+
+// differs: no RETURNING. SQLite runs it as a trigger, with a journal and a table of its own for each statement:
+// a third of the time of an update (2026-11). Under the lock what is asked before holds.
+static SQL: LazyLock<Sql> = LazyLock::new(|| {
+    let columns = EVENT_COLUMNS.join(", ");
+    let insert = format!(
+        "INSERT INTO {EVENTS} AS e ({columns}) VALUES ({})",
+        placeholders(EVENT_COLUMNS.len())
+    );
+    let attributes = Attribute::ALL.map(Attribute::name).join(", ");
+    let slot = format!("FROM {EVENTS} WHERE request_id = ?1 AND domain_name = ?2 AND rank = ?3");
+    Sql {
+        begin: format!(
+            "SELECT CAST(value AS INTEGER), {NOW} FROM persist_meta WHERE key = 'next_seq' \
+             AND CAST(value AS INTEGER) > 0"
+        ),
+        claim: format!("{insert} ON CONFLICT (request_id, domain_name, rank) DO NOTHING"),
+        fill: format!("{insert} {}", slot_conflict(Dialect::Sqlite)),
+        standing: format!("SELECT state, at, {attributes} {slot}"),
+    }
+});
+
+/// As many parameters, numbered from 1.
+pub(crate) fn placeholders(count: usize) -> String {
+    let all: Vec<_> = (1..=count).map(|place| format!("?{place}")).collect();
+    all.join(", ")
+}
+
+/// Claims slots, and numbers their changes.
+pub(crate) struct Slots<'c> {
+    connection: &'c Connection,
+    claim: CachedStatement<'c>,
+    fill: CachedStatement<'c>,
+    standing: CachedStatement<'c>,
+    next_seq: i64,
+    recorded_at: i64,
+}
+
+/// What stands in a slot that was held already.
+pub(crate) struct Standing {
+    rank: Rank,
+    state: State,
+    at: Timestamp,
+    attributes: [Option<String>; 6],
+}
+
+impl Brings for Standing {
+    fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn state(&self) -> State {
+        self.state
+    }
+
+    fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    fn attribute(&self, attribute: Attribute) -> Option<&str> {
+        self.attributes[attribute as usize].as_deref()
+    }
+}
+
+impl<'c> Slots<'c> {
+    /// In the transaction that the connection is in: all slots are recorded at its time.
+    pub(crate) fn begin(connection: &'c Connection) -> Result<Self, Failed> {
+        let mut begin = connection.prepare_cached(&SQL.begin)?;
+        let begun = begin
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (next_seq, recorded_at) = begun.ok_or_else(|| {
+            let what = "persist_meta says no next_seq; the file is damaged or was edited";
+            Error::new(ErrorKind::Corrupt, what)
+        })?;
+        Ok(Self {
+            connection,
+            claim: connection.prepare_cached(&SQL.claim)?,
+            fill: connection.prepare_cached(&SQL.fill)?,
+            standing: connection.prepare_cached(&SQL.standing)?,
+            next_seq,
+            recorded_at,
+        })
+    }
+
+    /// Claims a slot where it is free. Says whether it was.
+    pub(crate) fn claim(&mut self, claim: &Claim) -> Result<bool, Failed> {
+        let claimed = changes(&mut self.claim, claim, self.next_seq, self.recorded_at)?;
+        self.next_seq += i64::from(claimed);
+        Ok(claimed)
+    }
+
+    /// Fills blanks of a held slot of the same state. Says whether there were any.
+    pub(crate) fn fill(&mut self, claim: &Claim) -> Result<bool, Failed> {
+        let filled = changes(&mut self.fill, claim, self.next_seq, self.recorded_at)?;
+        self.next_seq += i64::from(filled);
+        Ok(filled)
+    }
+
+    pub(crate) fn standing(&mut self, claim: &Claim) -> Result<Standing, Failed> {
+        let subject = claim.subject();
+        let id = subject.request_id();
+        let key = params![blob(id.as_bytes()), subject.domain_name(), claim.rank().get()];
+        let mut rows = self.standing.query(key)?;
+        let row = rows.next()?.ok_or_else(|| {
+            let what = format!("a slot of {subject} is held and can't be found; the file is damaged");
+            Error::new(ErrorKind::Corrupt, what).with("table", EVENTS)
+        })?;
+        let mut attributes: [Option<String>; 6] = Default::default();
+        for (column, attribute) in (2..).zip(&mut attributes) {
+            *attribute = row.get(column)?;
+        }
+        Ok(Standing {
+            rank: claim.rank(),
+            state: row::state_of(EVENTS, subject, row.get_ref(0)?)?,
+            at: time::from_micros(row.get(1)?)
+                .ok_or_else(|| row::damaged(EVENTS, "at", subject.request_id(), row::NO_TIME))?,
+            attributes,
+        })
+    }
+
+    /// Keeps the numbers that were given from being given again.
+    pub(crate) fn finish(self) -> Result<(), Failed> {
+        let sql = "UPDATE persist_meta SET value = ?1 WHERE key = 'next_seq' AND value <> ?1";
+        let mut update = self.connection.prepare_cached(sql)?;
+        update.execute([self.next_seq.to_string()])?;
+        Ok(())
+    }
+}
+
+/// Runs a statement over [`EVENT_COLUMNS`]. Says whether it changed the slot.
+fn changes(statement: &mut Statement<'_>, claim: &Claim, seq: i64, recorded_at: i64) -> Result<bool, Failed> {
+    let subject = claim.subject();
+    let id = subject.request_id();
+    statement.raw_bind_parameter(1, seq)?;
+    statement.raw_bind_parameter(2, blob(id.as_bytes()))?;
+    statement.raw_bind_parameter(3, subject.domain_name())?;
+    statement.raw_bind_parameter(4, claim.rank().get())?;
+    statement.raw_bind_parameter(5, claim.state().name())?;
+    statement.raw_bind_parameter(6, claim.at().timestamp_micros())?;
+    statement.raw_bind_parameter(7, recorded_at)?;
+    statement.raw_bind_parameter(8, claim.actor())?;
+    statement.raw_bind_parameter(9, claim.reason())?;
+    for (place, attribute) in (10..).zip(Attribute::ALL) {
+        statement.raw_bind_parameter(place, claim.attribute(attribute))?;
+    }
+    Ok(statement.raw_execute()? > 0)
+}
+
+/// Without the copy that a vector would be.
+pub(crate) fn blob(bytes: &[u8]) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Blob(bytes))
+}

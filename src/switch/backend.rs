@@ -1,0 +1,129 @@
+//! The ten methods, each by whichever driver is there.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use persist_core::{
+    CHUNK, Capabilities, Claim, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome,
+    Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
+};
+use uuid::Uuid;
+
+use super::{Ended, State, Switch, closed};
+
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
+#[async_trait::async_trait]
+impl PersistBackend for Switch {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        if self.connector.is_none() {
+            return match self.writer()? {
+                Some((driver, _)) => driver.apply(claims).await,
+                None => Ok(self.drop_all(claims.len())),
+            };
+        }
+        self.writer()?;
+        let mut outcomes = Vec::with_capacity(claims.len());
+        // By chunks, so that `dropped` counts none that an earlier chunk has stored.
+        for chunk in claims.chunks(CHUNK) {
+            let applied = self.apply_or_drop(chunk).await.map_err(|error| {
+                // What an earlier chunk has stored is not taken back.
+                let is_stored = |outcome: &Outcome| *outcome != Outcome::Dropped;
+                if outcomes.iter().any(is_stored) {
+                    error.outcome_as(UpdateOutcome::Unknown)
+                } else {
+                    error
+                }
+            });
+            outcomes.extend(applied?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<Job>> {
+        self.read("job", |driver| async move { driver.job(id).await })
+            .await
+    }
+
+    async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
+        self.read("vm", |driver| async move { driver.vm(key).await })
+            .await
+    }
+
+    async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        self.read("jobs", |driver| async move { driver.jobs(query).await })
+            .await
+    }
+
+    async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
+        self.read("vms", |driver| async move { driver.vms(query).await })
+            .await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+        self.read("events", |driver| async move { driver.events(query).await })
+            .await
+    }
+
+    async fn prune(&self, request: &Prune) -> Result<Pruned> {
+        self.read("prune", |driver| async move { driver.prune(request).await })
+            .await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let (mode, driver) = match &self.situation.lock().state {
+            State::Disabled => (Mode::Disabled, None),
+            State::Ready(driver) => (Mode::Ready, Some(Arc::clone(driver))),
+            State::Away(_) => (Mode::Degraded, None),
+            State::Closed => return Err(closed("health")),
+        };
+        let mut health = match driver {
+            Some(driver) => driver.health().await?,
+            None => Health::new(self.name, mode),
+        };
+        let situation = self.situation.lock();
+        health.since = Some(situation.since);
+        (health.dropped, health.unknown) = self.counts();
+        Ok(health.last_error(situation.last_error))
+    }
+
+    async fn close(&self) -> Result<()> {
+        let before = std::mem::replace(&mut self.situation.lock().state, State::Closed);
+        self.enabled.store(false, Ordering::Release);
+        self.stop.send_replace(true);
+        let driver = match before {
+            State::Ready(driver) | State::Away(Some(driver)) => driver,
+            State::Disabled | State::Away(None) => {
+                self.ended.send_replace(true);
+                return Ok(());
+            }
+            State::Closed => {
+                // Somebody else closes it, and may have given up waiting. An error: it lives in this switch.
+                let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+                return Ok(());
+            }
+        };
+        // In a task, so that a caller who gives up waiting does not stop the draining half-way.
+        let ended = Ended(self.ended.clone());
+        let closing = tokio::spawn(async move {
+            let _ended = ended;
+            driver.close().await
+        });
+        let panicked =
+            |_| Err(Error::new(ErrorKind::Internal, "the driver panicked while closing").during("close"));
+        closing.await.unwrap_or_else(panicked)
+    }
+}
+
+impl Capabilities for Switch {
+    /// Known by the URL alone, so that it is the same answer while the driver is away.
+    fn schema(&self) -> Option<&dyn Schema> {
+        self.has_schema.then_some(self)
+    }
+}

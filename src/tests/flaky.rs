@@ -1,0 +1,184 @@
+//! A driver that fails on demand, and a facade over it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use persist_memory::MemoryBackend;
+use uuid::Uuid;
+
+use crate::connector::{Connector, Open};
+use crate::*;
+
+/// The job whose updates are bad.
+pub(super) const BAD: Uuid = Uuid::from_u128(0xbad);
+
+pub(super) type Failure = Arc<Mutex<Option<ErrorKind>>>;
+/// How calls that hang end.
+pub(super) type Held = Arc<Mutex<Vec<tokio::sync::oneshot::Receiver<ErrorKind>>>>;
+
+#[derive(Debug)]
+struct Flaky {
+    store: Arc<MemoryBackend>,
+    failure: Failure,
+    held: Held,
+    writes: Arc<AtomicU32>,
+}
+
+impl Flaky {
+    fn answer(&self) -> Result<()> {
+        match *self.failure.lock() {
+            Some(kind) => Err(Error::new(kind, "made to fail")),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with one job fails its updates alone.
+    fn answer_to(&self, claims: &[Claim]) -> Result<()> {
+        let is_bad = claims.iter().any(|claim| claim.subject().request_id() == BAD);
+        let failure = *self.failure.lock();
+        match failure {
+            Some(ErrorKind::InvalidInput | ErrorKind::Corrupt) if !is_bad => Ok(()),
+            Some(kind @ ErrorKind::Corrupt) => Err(Error::new(kind, "made to fail").with("request_id", BAD)),
+            _ => self.answer(),
+        }
+    }
+}
+
+#[async_trait]
+impl PersistBackend for Flaky {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+    async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        let held = self.held.lock().pop();
+        if let Some(held) = held {
+            let kind = held.await.expect("the test says how it ends");
+            return Err(Error::new(kind, "after a long time"));
+        }
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.answer_to(claims)?;
+        self.store.apply(claims).await
+    }
+    async fn job(&self, id: Uuid) -> Result<Option<Job>> {
+        self.answer()?;
+        self.store.job(id).await
+    }
+    async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
+        self.store.vm(key).await
+    }
+    async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        self.store.jobs(query).await
+    }
+    async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
+        self.store.vms(query).await
+    }
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+        self.store.events(query).await
+    }
+    async fn prune(&self, request: &Prune) -> Result<Pruned> {
+        self.store.prune(request).await
+    }
+    async fn health(&self) -> Result<Health> {
+        // A full disk can still be read.
+        if *self.failure.lock() != Some(ErrorKind::Full) {
+            self.answer()?;
+        }
+        self.store.health().await
+    }
+    async fn close(&self) -> Result<()> {
+        let held = self.held.lock().pop();
+        if let Some(held) = held {
+            let _ = held.await;
+        }
+        self.store.close().await
+    }
+}
+
+impl Capabilities for Flaky {
+    fn schema(&self) -> Option<&dyn Schema> {
+        None
+    }
+}
+
+/// Opens handles onto one store; what fails is up to the test.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) name: String,
+    pub(super) failure: Failure,
+    pub(super) held: Held,
+    pub(super) writes: Arc<AtomicU32>,
+    pub(super) panics: bool,
+}
+
+#[async_trait]
+impl Open for Opener {
+    async fn open(&self) -> Result<Arc<dyn PersistBackend>> {
+        assert!(!self.panics, "made to panic");
+        let driver = Flaky {
+            store: Arc::new(MemoryBackend::named(&self.name)),
+            failure: Arc::clone(&self.failure),
+            held: Arc::clone(&self.held),
+            writes: Arc::clone(&self.writes),
+        };
+        driver.answer()?;
+        Ok(Arc::new(driver))
+    }
+}
+
+impl Opener {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            failure: Failure::default(),
+            held: Held::default(),
+            writes: Arc::default(),
+            panics: false,
+        }
+    }
+}
+
+pub(super) async fn start(
+    name: &str,
+    policy: OnUnavailable,
+    failing: Option<ErrorKind>,
+) -> (Result<Persist>, Failure) {
+    let mut open = Opener::new(name);
+    open.failure = Failure::new(Mutex::new(failing));
+    let failure = Arc::clone(&open.failure);
+    (connect(open, policy).await, failure)
+}
+
+pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persist> {
+    let connector = Connector {
+        open: Arc::new(open),
+        name: "memory",
+        has_schema: false,
+        migrate: true,
+        lasting: true,
+        within: Duration::from_secs(10),
+    };
+    Persist::builder(None)
+        .actor("tester")
+        .on_unavailable(policy)
+        .connect_by(connector)
+        .await
+}
+
+pub(super) fn queued(number: u128) -> JobUpdate {
+    JobUpdate::new(Uuid::from_u128(number), JobState::Queued)
+}
+
+pub(super) async fn until_ready(persist: &Persist) {
+    // The clock is paused: an hour passes as soon as nothing else can run.
+    let ready = async {
+        while persist.health().await.expect("an answer").mode != Mode::Ready {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3_600), ready)
+        .await
+        .expect("it heals");
+}
