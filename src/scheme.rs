@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "postgres")]
+use persist_core::layer::{Coalesce, Coalescing};
 use persist_core::{DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result};
 
 use crate::switch::Switch;
@@ -32,8 +34,9 @@ impl OpenOptions {
     }
 }
 
-/// Connects the bare driver of a URL, without any layer. Neither migrates nor checks the schema: that is
-/// `backend.schema()`'s to do.
+/// Connects the driver of a URL with its writer, which merges the updates of concurrent callers into one commit:
+/// SQLite's own thread, a [`Coalescing`] layer over Postgres, none over memory. Neither retries, migrates
+/// nor checks the schema: that is `backend.schema()`'s to do.
 ///
 /// # Errors
 /// `InvalidUrl` for a backend that is not compiled in, naming the cargo feature; whatever connecting meets.
@@ -46,9 +49,9 @@ pub async fn open(url: &DbUrl, options: &OpenOptions) -> Result<Arc<dyn PersistB
             if let Some(connections) = options.connections {
                 config = config.connections(connections);
             }
-            Ok(Arc::new(
-                persist_postgres::PostgresBackend::connect(config).await?,
-            ))
+            let driver = persist_postgres::PostgresBackend::connect(config).await?;
+            let settings = Coalesce::default().patience(options.deadlines.write);
+            Ok(Arc::new(Coalescing::new(driver, settings)))
         }
         #[cfg(feature = "sqlite")]
         DbUrl::Sqlite(url) => {

@@ -4,6 +4,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use persist::{Order, StateTable, TimeRange, Timestamp};
 
+use crate::bench::BenchArgs;
 use crate::exit::Code;
 use crate::import::ImportArgs;
 use crate::job::JobArgs;
@@ -87,6 +88,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: MigrateAction,
     },
+    /// Measure how many durable updates a second the database takes
+    Bench(BenchArgs),
     /// Ask the database how it is, within two seconds
     Health,
     /// Print a completion script

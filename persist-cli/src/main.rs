@@ -1,6 +1,7 @@
 //! `persist`: records, reads and migrates the state of CI jobs and VMs from a shell.
 
 mod args;
+mod bench;
 mod context;
 mod database;
 mod exit;
@@ -64,6 +65,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Vms(args) => vms::run(args, context).await,
         Command::Job(args) => job::run(args, context).await,
         Command::Migrate { action } => migrate::run(action, context).await,
+        Command::Bench(args) => bench::run(args, context).await,
         Command::Health => health::run(context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -58,6 +58,10 @@ pub struct Health {
     pub dropped: u64,
     /// Updates that were sent without an answer and given up, since the start.
     pub unknown: u64,
+    /// Commits of updates that this handle's writer made, since the start; 0 where there is no writer.
+    pub flushes: u64,
+    /// Updates in those commits.
+    pub flushed: u64,
     /// Kind of the last error, as a word.
     pub last_error: Option<String>,
 }
@@ -76,6 +80,8 @@ impl Health {
             durable: false,
             dropped: 0,
             unknown: 0,
+            flushes: 0,
+            flushed: 0,
             last_error: None,
         }
     }

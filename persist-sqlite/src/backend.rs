@@ -151,6 +151,7 @@ impl PersistBackend for SqliteBackend {
     async fn health(&self) -> Result<Health> {
         let mut health = self.store.read("health", self.deadlines.health, health).await?;
         health.durable = self.store.is_durable();
+        (health.flushes, health.flushed) = self.store.flushed();
         Ok(health)
     }
 

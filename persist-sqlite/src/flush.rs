@@ -1,5 +1,7 @@
 //! One flush: the updates of whoever waits, in one transaction, answered after its commit.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use persist_core::{Claim, Error, ErrorKind, Outcome, Result};
@@ -9,6 +11,13 @@ use crate::error::{Failed, Phase, is_busy};
 use crate::merge::Merge;
 use crate::session::Session;
 use crate::worker::{Ticket, Writer};
+
+/// What was committed since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) updates: AtomicU64,
+}
 
 /// The updates of one caller.
 pub(crate) struct Batch {
@@ -30,6 +39,7 @@ impl Batch {
 
 /// Merges all of them, and answers all of them.
 pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
+    let counts = Arc::clone(&writer.counts);
     let session = match writer.session() {
         Ok(session) => session,
         Err(error) => return refuse(batches, &error),
@@ -41,6 +51,9 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
     };
     match merge(session, &batches) {
         Ok(outcomes) => {
+            let updates: usize = batches.iter().map(|batch| batch.claims.len()).sum();
+            counts.flushes.fetch_add(1, Ordering::Relaxed);
+            counts.updates.fetch_add(updates as u64, Ordering::Relaxed);
             for (batch, outcomes) in batches.into_iter().zip(outcomes) {
                 batch.answer(Ok(outcomes));
             }

@@ -95,6 +95,11 @@ impl Store {
         }
     }
 
+    /// Commits of updates since the start, and the updates in them.
+    pub(crate) fn flushed(&self) -> (u64, u64) {
+        self.worker.as_ref().map_or((0, 0), Worker::flushed)
+    }
+
     /// # Errors
     /// `Closed` after [`close`](Self::close).
     pub(crate) fn refuse_closed(&self, operation: &'static str) -> Result<()> {

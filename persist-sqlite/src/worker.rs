@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 
 use crate::connection::{Role, Source};
 use crate::error::{self, Failed, Phase};
-use crate::flush::{self, Batch};
+use crate::flush::{self, Batch, Counts};
 use crate::session::{Session, end_of};
 
 /// Updates of one transaction, from which on no more callers are taken in: what a commit costs is then little
@@ -33,6 +33,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 pub(crate) struct Worker {
     queue: Sender<Job>,
     room: Arc<Semaphore>,
+    counts: Arc<Counts>,
 }
 
 /// What the thread does.
@@ -101,12 +102,14 @@ impl Worker {
     /// As opening does.
     pub(crate) async fn start(source: Source, deadline: Duration) -> Result<Self> {
         let times = Times::within(deadline);
+        let counts = Arc::<Counts>::default();
+        let counted = Arc::clone(&counts);
         let (queue, jobs) = channel();
         let (opened, answer) = oneshot::channel();
         let started = thread::Builder::new()
             .name("persist-sqlite".into())
             .spawn(move || {
-                let mut writer = Writer::new(source);
+                let mut writer = Writer::new(source, counted);
                 let result = writer.open(times.lock);
                 let is_open = result.is_ok();
                 if opened.send(result).is_ok() && is_open {
@@ -127,6 +130,7 @@ impl Worker {
         Ok(Self {
             queue,
             room: Arc::new(Semaphore::new(QUEUE)),
+            counts,
         })
     }
 
@@ -187,6 +191,12 @@ impl Worker {
         answered(answer, &mine, until).await
     }
 
+    /// Commits of updates since the start, and the updates in them.
+    pub(crate) fn flushed(&self) -> (u64, u64) {
+        let Counts { flushes, updates } = &*self.counts;
+        (flushes.load(Ordering::Relaxed), updates.load(Ordering::Relaxed))
+    }
+
     async fn room_for(&self, updates: usize, until: Instant) -> Result<OwnedSemaphorePermit> {
         let many = u32::try_from(updates).unwrap_or(u32::MAX);
         match timeout_at(until.into(), Arc::clone(&self.room).acquire_many_owned(many)).await {
@@ -240,14 +250,16 @@ fn lost() -> Error {
 pub(crate) struct Writer {
     source: Source,
     session: Option<Session>,
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl Writer {
     /// Without its connection yet.
-    pub(crate) fn new(source: Source) -> Self {
+    pub(crate) fn new(source: Source, counts: Arc<Counts>) -> Self {
         Self {
             source,
             session: None,
+            counts,
         }
     }
 

@@ -1,0 +1,120 @@
+//! `persist bench`: how many durable updates a second this database takes from so many callers at once.
+//!
+//! A closed loop: each caller awaits its answer before it reports again ([`load`]). Rows are of a key range of
+//! their own, are counted against what was acknowledged, and go again ([`range`]).
+
+mod load;
+mod range;
+mod result;
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::args::Format;
+use crate::context::Context;
+use crate::exit::{Code, Failure};
+use crate::{signals, talk};
+use load::Load;
+use range::Range;
+use result::Run;
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Callers at once; several numbers, by commas or repeated, are so many runs
+    #[arg(long, value_name = "N", default_value = "64", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    callers: Vec<u32>,
+    /// Length of a run, after a warm-up of a fifth of it (at most a second)
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    seconds: u32,
+    /// All callers report new attempts of so many hot jobs; otherwise each leads jobs of its own through life
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    jobs: Option<u32>,
+    /// What a life is made of: a job's three updates, or those and its VM's three
+    #[arg(long, value_enum, default_value_t = Mix::Jobs, conflicts_with = "jobs")]
+    mix: Mix,
+    /// Share of calls that read a job by its id instead, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    read_share: f64,
+    /// Also in a store that holds rows of others; they are not touched
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mix {
+    Jobs,
+    Vms,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err("not from 0 to 1".to_owned())
+    }
+}
+
+pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, Failure> {
+    let persist = context.database.for_writing(true).await?;
+    if !persist.is_enabled() {
+        let what = "none: stores nothing; name a database with --database-url";
+        return Err(Failure::told(Code::Usage, what));
+    }
+    let backend = persist.backend();
+    if !args.yes && range::has_foreign_rows(&*backend).await? {
+        let what = "the store holds rows that are not the benchmark's; --yes runs it beside them";
+        return Err(Failure::told(Code::Refused, what));
+    }
+    // What a run that was killed has left behind.
+    range::clean(&*backend).await?;
+    let mut stop = signals::listen()?;
+    let mut code = Code::Ok;
+    let mut told = false;
+    for (number, callers) in args.callers.iter().enumerate() {
+        talk::say(&format!("{callers} callers, {} s", args.seconds));
+        let range = Range::new(number);
+        let load = Load {
+            callers: *callers,
+            length: Duration::from_secs(args.seconds.into()),
+            hot: args.jobs,
+            mix: args.mix,
+            read_share: args.read_share,
+        };
+        let before = backend.health().await?;
+        let measured = load.run(&persist, range, stop.clone()).await;
+        let after = backend.health().await?;
+        let stored = range.slots(&*backend).await?;
+        range::clean(&*backend).await?;
+        let run = Run::new(&load, &measured, [&before, &after]);
+        match context.format {
+            Format::Table => {
+                if !told {
+                    context.out.line(Run::HEADINGS)?;
+                    told = true;
+                }
+                context.out.line(&run.line())?;
+            }
+            Format::Json | Format::Jsonl => context.out.json(&run)?,
+        }
+        context.out.flush()?;
+        if let Some(error) = &measured.first_error {
+            talk::say(&format!("{} calls failed; the first: {error}", measured.errors));
+            code = Code::Failed;
+        }
+        // A call that failed may have been stored all the same.
+        let sure = measured.acknowledged;
+        if !(sure..=sure + measured.errors).contains(&stored) {
+            let what = format!("{sure} updates were acknowledged and {stored} are stored: this is a bug");
+            return Err(Failure::told(Code::Failed, what));
+        }
+        if let Some(signal) = *stop.borrow_and_update() {
+            code = Code::Signalled(signal);
+            break;
+        }
+    }
+    persist.close().await?;
+    Ok(code)
+}

@@ -1,0 +1,94 @@
+//! The ids that are the benchmark's, and the rows under them.
+
+use futures_util::TryStreamExt as _;
+use persist::{
+    EventQuery, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Prune, Result, VmQuery,
+};
+use uuid::Uuid;
+
+/// High half of every id: version 8, "vendor specific", of RFC 9562.
+const HIGH: u64 = 0xbe9c_bec4_be9c_8000;
+/// Low halves: the variant's two bits, and the counters of runs and jobs.
+const LOW: u64 = 0x8000_0000_0000_0000;
+const HIGHEST_LOW: u64 = 0xbfff_ffff_ffff_ffff;
+const BITS_OF_RUN: u32 = 8;
+
+/// The ids of one run. They rise with time, as those of version 7 do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range(u64);
+
+impl Range {
+    pub(crate) fn new(run: usize) -> Self {
+        let run = run as u64 % (1 << BITS_OF_RUN);
+        Self(LOW | run << (62 - BITS_OF_RUN))
+    }
+
+    pub(crate) fn id(self, number: u64) -> Uuid {
+        Uuid::from_u64_pair(HIGH, self.0 | number)
+    }
+
+    fn contains(self, id: Uuid) -> bool {
+        let (high, low) = id.as_u64_pair();
+        high == HIGH && low >> (62 - BITS_OF_RUN) == self.0 >> (62 - BITS_OF_RUN)
+    }
+
+    /// Slots of the history under these ids.
+    pub(crate) async fn slots(self, backend: &dyn PersistBackend) -> Result<u64> {
+        let counted = backend.all_events(EventQuery::default());
+        counted
+            .try_fold(0, |slots, event| async move {
+                Ok(slots + u64::from(self.contains(event.subject.request_id())))
+            })
+            .await
+    }
+}
+
+fn all() -> IdRange {
+    IdRange::new(
+        Some(Uuid::from_u64_pair(HIGH, LOW)),
+        Some(Uuid::from_u64_pair(HIGH, HIGHEST_LOW)),
+    )
+}
+
+/// Whether the store holds rows of anybody else.
+pub(crate) async fn has_foreign_rows(backend: &dyn PersistBackend) -> Result<bool> {
+    let below = IdRange::new(None, Some(Uuid::from_u64_pair(HIGH, LOW - 1)));
+    let above = IdRange::new(Some(Uuid::from_u64_pair(HIGH, HIGHEST_LOW + 1)), None);
+    for ids in [below, above] {
+        let jobs = JobQuery::default().ids(ids).order(Order::ById).limit(1);
+        let vms = VmQuery::default().ids(ids).order(Order::ById).limit(1);
+        if !backend.jobs(&jobs).await?.items.is_empty() || !backend.vms(&vms).await?.items.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes every row of the benchmark.
+pub(crate) async fn clean(backend: &dyn PersistBackend) -> Result<()> {
+    let query = JobQuery::default().ids(all()).order(Order::ById).limit(1_000);
+    loop {
+        let jobs = backend.jobs(&query).await?.items;
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = jobs.into_iter().map(|job| job.request_id).collect();
+        let prune = Prune::default().ids(ids);
+        backend.prune(&prune).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_ids_of_its_own() {
+        let (first, second) = (Range::new(0), Range::new(1));
+        assert!(first.contains(first.id(0)) && first.contains(first.id(1 << 40)));
+        assert!(!first.contains(second.id(0)) && second.contains(second.id(7)));
+        assert!(all().contains(first.id(5)) && all().contains(Range::new(255).id(5)));
+        assert_eq!(first.id(3).get_version_num(), 8);
+        assert!(!all().contains(Uuid::max()) && !all().contains(Uuid::nil()));
+    }
+}

@@ -1,0 +1,149 @@
+//! The task that decides what goes out, and the flushes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+
+use super::queue::{Batch, Queue, Waiting};
+use super::writer::{Coalesce, Counts, Sink, late};
+use crate::claim::Claim;
+use crate::error::ErrorKind;
+
+/// How often the callers that the last flush has answered get a turn before the next one goes out.
+const TURNS: usize = 4;
+
+pub(super) struct Flusher<S> {
+    sink: Arc<S>,
+    settings: Coalesce,
+    counts: Arc<Counts>,
+    queue: Queue,
+    out: JoinSet<()>,
+    /// Which shares each flush in the air has.
+    shares: Vec<(Id, Vec<usize>)>,
+}
+
+impl<S: Sink> Flusher<S> {
+    pub(super) fn new(sink: Arc<S>, settings: Coalesce, counts: Arc<Counts>) -> Self {
+        let queue = Queue::new(settings.flushers, settings.batch);
+        Self {
+            sink,
+            settings,
+            counts,
+            queue,
+            out: JoinSet::new(),
+            shares: Vec::new(),
+        }
+    }
+
+    /// Runs until all senders are gone and everything is answered.
+    pub(super) async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Waiting>) {
+        let mut come = Vec::new();
+        let mut open = true;
+        while open || !self.queue.is_empty() {
+            let late = self
+                .queue
+                .oldest()
+                .and_then(|since| since.checked_add(self.settings.patience));
+            tokio::select! {
+                count = calls.recv_many(&mut come, self.settings.batch), if open => {
+                    open = count > 0;
+                    self.gather(&mut calls, &mut come).await;
+                }
+                Some(done) = self.out.join_next_with_id() => self.landed(match done {
+                    Ok((id, ())) => id,
+                    Err(panicked) => panicked.id(),
+                }),
+                () = tokio::time::sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => self.expire(),
+            }
+            while let Some(batch) = self.queue.next() {
+                self.send(batch);
+            }
+        }
+    }
+
+    /// Those who were just answered come back at once: a turn for them makes one flush of what would be two.
+    async fn gather(&mut self, calls: &mut mpsc::UnboundedReceiver<Waiting>, come: &mut Vec<Waiting>) {
+        for _ in 0..TURNS {
+            let before = come.len();
+            come.drain(..).for_each(|call| self.queue.add(call));
+            if before == 0 || self.queue.ready() >= self.settings.batch {
+                return;
+            }
+            tokio::task::yield_now().await;
+            while come.len() < self.settings.batch {
+                match calls.try_recv() {
+                    Ok(call) => come.push(call),
+                    Err(_) => break,
+                }
+            }
+        }
+        come.drain(..).for_each(|call| self.queue.add(call));
+    }
+
+    fn send(&mut self, batch: Batch) {
+        let Batch { calls, shares } = batch;
+        let task = self
+            .out
+            .spawn(flush(Arc::clone(&self.sink), Arc::clone(&self.counts), calls));
+        self.shares.push((task.id(), shares));
+    }
+
+    fn landed(&mut self, id: Id) {
+        if let Some(at) = self.shares.iter().position(|(out, _)| *out == id) {
+            let (_, shares) = self.shares.swap_remove(at);
+            self.queue.back(&shares);
+        }
+    }
+
+    fn expire(&mut self) {
+        let Some(moment) = Instant::now().checked_sub(self.settings.patience) else {
+            return;
+        };
+        for call in self.queue.late(moment) {
+            answer(call, Err(late(self.settings.patience)));
+        }
+    }
+}
+
+fn answer(call: Waiting, result: crate::Result<Vec<crate::Outcome>>) {
+    // Room first, so that whoever hears the answer finds it. A caller that went away does not mind.
+    drop(call.room);
+    let _ = call.reply.send(result);
+}
+
+/// Applies the updates of all calls together. What the store refuses as invalid is halved until only the call
+/// that brought it fails.
+async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) {
+    let mut rest = vec![calls];
+    while let Some(mut calls) = rest.pop() {
+        let sizes: Vec<_> = calls.iter().map(|call| call.claims.len()).collect();
+        let claims: Vec<Claim> = calls
+            .iter_mut()
+            .flat_map(|call| std::mem::take(&mut call.claims))
+            .collect();
+        match sink.flush(&claims).await {
+            Ok(outcomes) => {
+                counts.flushes.fetch_add(1, Ordering::Relaxed);
+                counts.updates.fetch_add(claims.len() as u64, Ordering::Relaxed);
+                let mut outcomes = outcomes.into_iter();
+                for (call, count) in calls.into_iter().zip(sizes) {
+                    answer(call, Ok(outcomes.by_ref().take(count).collect()));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidInput && calls.len() > 1 => {
+                let mut claims = claims.into_iter();
+                for (call, count) in calls.iter_mut().zip(sizes) {
+                    call.claims = claims.by_ref().take(count).collect();
+                }
+                let second = calls.split_off(calls.len() / 2);
+                rest.extend([second, calls]);
+            }
+            Err(error) => calls
+                .into_iter()
+                .for_each(|call| answer(call, Err(error.clone()))),
+        }
+    }
+}

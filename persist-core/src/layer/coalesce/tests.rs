@@ -1,0 +1,386 @@
+//! The writer over a sink that tells what it was given and waits for the test's word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::{Coalesce, Sink, Writer};
+use crate::{Claim, Error, ErrorKind, JobState, JobUpdate, Outcome, Result, SystemClock, UpdateOutcome};
+
+/// Claims of this job are refused as invalid; those of the next one make the sink panic.
+const BAD: u128 = 1_000_000;
+const PANICS: u128 = 1_000_001;
+
+/// Each flush takes a permit; what it was given is kept.
+struct Gate {
+    permits: Semaphore,
+    begun: watch::Sender<usize>,
+    flushes: Mutex<Vec<Vec<u128>>>,
+    failure: Mutex<Option<ErrorKind>>,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            permits: Semaphore::new(0),
+            begun: watch::Sender::new(0),
+            flushes: Mutex::default(),
+            failure: Mutex::default(),
+        })
+    }
+
+    fn open(&self, flushes: usize) {
+        self.permits.add_permits(flushes);
+    }
+
+    async fn begun(&self, flushes: usize) {
+        let mut begun = self.begun.subscribe();
+        begun.wait_for(|begun| *begun >= flushes).await.unwrap();
+    }
+
+    fn flushes(&self) -> Vec<Vec<u128>> {
+        self.flushes.lock().clone()
+    }
+}
+
+fn number(claim: &Claim) -> u128 {
+    claim.subject().request_id().as_u128()
+}
+
+#[async_trait]
+impl Sink for Gate {
+    async fn flush(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        let numbers: Vec<_> = claims.iter().map(number).collect();
+        self.flushes.lock().push(numbers.clone());
+        self.begun.send_modify(|begun| *begun += 1);
+        self.permits.acquire().await.unwrap().forget();
+        assert!(!numbers.contains(&PANICS), "made to panic");
+        if numbers.contains(&BAD) {
+            return Err(Error::invalid("state", "made to fail"));
+        }
+        if let Some(kind) = *self.failure.lock() {
+            return Err(Error::new(kind, "made to fail").with("sqlstate", "57P01"));
+        }
+        // An outcome that tells whose it is.
+        let outcome = |number: &u128| Outcome::Applied {
+            created: number.is_multiple_of(2),
+        };
+        Ok(numbers.iter().map(outcome).collect())
+    }
+}
+
+fn claim(number: u128) -> Claim {
+    let update = JobUpdate::new(Uuid::from_u128(number), JobState::Queued);
+    update.check(&SystemClock).unwrap()
+}
+
+fn outcomes(numbers: impl IntoIterator<Item = u128>) -> Vec<Outcome> {
+    let outcome = |number| Outcome::Applied {
+        created: number.is_multiple_of(2),
+    };
+    numbers.into_iter().map(outcome).collect()
+}
+
+type Call = JoinHandle<Result<Vec<Outcome>>>;
+
+/// Calls, and waits until the call stands in the queue or in the air.
+async fn call(writer: &Arc<Writer>, numbers: impl IntoIterator<Item = u128>) -> Call {
+    let claims: Vec<_> = numbers.into_iter().map(claim).collect();
+    let depth = writer.depth() + claims.len();
+    let called = tokio::spawn({
+        let writer = Arc::clone(writer);
+        async move { writer.apply(&claims).await }
+    });
+    while writer.depth() < depth {
+        tokio::task::yield_now().await;
+    }
+    called
+}
+
+fn writer(gate: &Arc<Gate>, settings: Coalesce) -> Arc<Writer> {
+    Arc::new(Writer::new(Arc::clone(gate), settings))
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_while_a_flush_is_in_the_air_goes_into_the_next() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let lone = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let pair = call(&writer, [2, 3]).await;
+    let single = call(&writer, [4]).await;
+    gate.open(1);
+    assert_eq!(lone.await.unwrap().unwrap(), outcomes([1]));
+    gate.begun(2).await;
+    gate.open(1);
+    assert_eq!(
+        pair.await.unwrap().unwrap(),
+        outcomes([2, 3]),
+        "each caller has its own outcomes, by position"
+    );
+    assert_eq!(single.await.unwrap().unwrap(), outcomes([4]));
+    let flushes = gate.flushes();
+    assert_eq!(
+        flushes.len(),
+        2,
+        "one for the lone caller, one for both others: {flushes:?}"
+    );
+    assert_eq!(flushes[0], [1]);
+    assert_eq!(flushes[1].len(), 3);
+    assert_eq!(writer.depth(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t7_a_claim_that_is_refused_fails_for_its_own_caller_alone() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let mut good = Vec::new();
+    for number in 2..20 {
+        good.push(call(&writer, [number, number + 100]).await);
+    }
+    let bad = call(&writer, [20, BAD]).await;
+    good.push(call(&writer, [21, 121]).await);
+    gate.open(1_000);
+    assert_eq!(first.await.unwrap().unwrap(), outcomes([1]));
+    for (number, called) in (2..20).chain([21]).zip(good) {
+        assert_eq!(
+            called.await.unwrap().unwrap(),
+            outcomes([number, number + 100]),
+            "{number}"
+        );
+    }
+    let error = bad.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::InvalidInput, UpdateOutcome::NotApplied)
+    );
+    let tries = gate.flushes().len();
+    assert!(tries <= 2 + 2 * 6, "halved, not one by one: {tries} flushes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t6_a_panic_is_an_error_of_those_that_it_concerned() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let (beside, panics) = (call(&writer, [2]).await, call(&writer, [PANICS]).await);
+    gate.open(2);
+    first.await.unwrap().unwrap();
+    for called in [beside, panics] {
+        let error = called.await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::OutcomeUnknown, UpdateOutcome::Unknown)
+        );
+    }
+    gate.open(1);
+    assert_eq!(call(&writer, [3]).await.await.unwrap().unwrap(), outcomes([3]));
+    writer.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_a_caller_that_goes_away_takes_nothing_back() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let gone = call(&writer, [2]).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    gate.open(2);
+    first.await.unwrap().unwrap();
+    writer.close().await;
+    assert_eq!(gate.flushes(), [[1], [2]], "what was queued is applied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_wait_for_room_in_their_order() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default().room(3));
+    let held = call(&writer, [1, 2, 3]).await;
+    gate.begun(1).await;
+    let claims: Vec<_> = [4, 5].map(claim).to_vec();
+    let mut waiting = Vec::new();
+    for claim in claims {
+        let writer = Arc::clone(&writer);
+        waiting.push(tokio::spawn(async move { writer.apply(&[claim]).await }));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(writer.depth(), 3, "no more than there is room");
+    gate.open(1);
+    assert_eq!(held.await.unwrap().unwrap(), outcomes([1, 2, 3]));
+    gate.open(2);
+    for called in waiting {
+        called.await.unwrap().unwrap();
+    }
+    let order: Vec<_> = gate.flushes().concat();
+    assert_eq!(order, [1, 2, 3, 4, 5]);
+    // More than there is room for is applied all the same, by itself.
+    gate.open(1);
+    let large = (10..20).map(claim).collect::<Vec<_>>();
+    assert_eq!(writer.apply(&large).await.unwrap(), outcomes(10..20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn t4_close_drains_and_then_refuses() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let queued = call(&writer, [2]).await;
+    let closing = tokio::spawn({
+        let writer = Arc::clone(&writer);
+        async move { writer.close().await }
+    });
+    while !writer.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    let error = writer.apply(&[claim(3)]).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::Closed, UpdateOutcome::NotApplied)
+    );
+    assert!(!closing.is_finished(), "something is in the air");
+    gate.open(2);
+    closing.await.unwrap();
+    assert!(
+        first.is_finished() && queued.is_finished(),
+        "answered before close is"
+    );
+    queued.await.unwrap().unwrap();
+    writer.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_too_long_is_withdrawn_and_what_is_in_the_air_is_not() {
+    let gate = Gate::new();
+    let settings = Coalesce::default().patience(Duration::from_secs(10)).room(2);
+    let writer = writer(&gate, settings);
+    let flying = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let queued = call(&writer, [2]).await;
+    let begun = tokio::time::Instant::now();
+    let outside = writer.apply(&[claim(3)]).await.unwrap_err();
+    let error = queued.await.unwrap().unwrap_err();
+    for error in [outside, error] {
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Timeout, UpdateOutcome::NotApplied)
+        );
+    }
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    gate.open(1);
+    assert_eq!(flying.await.unwrap().unwrap(), outcomes([1]));
+    writer.close().await;
+    assert_eq!(gate.flushes(), [[1]], "neither is sent later");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_flush_is_told_to_all_of_it_with_its_facts() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let others = [call(&writer, [2]).await, call(&writer, [3]).await];
+    gate.open(1);
+    first.await.unwrap().unwrap();
+    gate.begun(2).await;
+    *gate.failure.lock() = Some(ErrorKind::OutcomeUnknown);
+    gate.open(1);
+    for called in others {
+        let error = called.await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.context("sqlstate")),
+            (ErrorKind::OutcomeUnknown, Some("57P01"))
+        );
+    }
+    assert_eq!(gate.flushes().len(), 2, "an outage is not halved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn x5_updates_of_one_job_are_never_in_two_flushes_and_keep_their_order() {
+    let gate = Gate::new();
+    let settings = Coalesce::default().batch(8).flushers(4);
+    let writer = writer(&gate, settings);
+    let mut calls = Vec::new();
+    for _ in 0..40 {
+        for job in 1..=5 {
+            calls.push(call(&writer, [job]).await);
+        }
+    }
+    // Flushes end in any order; a job that is in the air must not be in another one.
+    let mut seen = 0;
+    while calls.iter().any(|call| !call.is_finished()) {
+        gate.begun(seen + 1).await;
+        let flushes = gate.flushes();
+        let flying = &flushes[seen..];
+        for (at, flush) in flying.iter().enumerate() {
+            for other in &flying[at + 1..] {
+                assert!(
+                    !flush.iter().any(|job| other.contains(job)),
+                    "one job in two flushes: {flying:?}"
+                );
+            }
+        }
+        assert!(flushes.iter().all(|flush| flush.len() <= 8));
+        seen = flushes.len();
+        gate.open(flying.len());
+        while gate.permits.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for called in calls {
+        called.await.unwrap().unwrap();
+    }
+    assert_eq!(gate.flushes().concat().len(), 200, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_call_goes_by_chunks_and_what_is_stored_is_not_called_unapplied() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default().batch(4));
+    gate.open(3);
+    let all: Vec<_> = (1..=10).map(claim).collect();
+    assert_eq!(writer.apply(&all).await.unwrap(), outcomes(1..=10));
+    let sizes: Vec<_> = gate.flushes().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [4, 4, 2]);
+    gate.open(1_000);
+    let mixed: Vec<_> = (1..=4).chain([BAD]).map(claim).collect();
+    let error = writer.apply(&mixed).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::InvalidInput, UpdateOutcome::Unknown)
+    );
+    assert_eq!(writer.apply(&[]).await.unwrap(), []);
+}
+
+#[test]
+fn a_writer_outlives_its_runtime_and_says_so() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let gate = Gate::new();
+    gate.open(1);
+    let first = runtime();
+    let writer = first.block_on(async { Writer::new(Arc::clone(&gate), Coalesce::default()) });
+    drop(first);
+    let error = runtime().block_on(writer.apply(&[claim(1)])).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::Closed, UpdateOutcome::NotApplied)
+    );
+}

@@ -1,0 +1,222 @@
+//! The end of the queue where callers stand.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::flusher::Flusher;
+use super::queue::Waiting;
+use crate::claim::Claim;
+use crate::deadlines::{CHUNK, Deadlines};
+use crate::error::{Error, ErrorKind, Result, UpdateOutcome};
+use crate::outcome::Outcome;
+
+/// Where flushes go.
+#[async_trait]
+pub trait Sink: Send + Sync + 'static {
+    /// Applies claims, all or none, and answers after the commit: one outcome for each, by position.
+    ///
+    /// # Errors
+    /// `InvalidInput` where it is a claim that is refused: the flush is then halved until it stands alone.
+    async fn flush(&self, claims: &[Claim]) -> Result<Vec<Outcome>>;
+}
+
+/// How a [`Writer`] batches. The defaults are those of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Coalesce {
+    /// Updates that may wait or be in the air; who comes beyond them waits for room: 8,192.
+    pub room: u32,
+    /// Most updates of one flush: 512, a chunk. Only a call that brings more makes a larger one.
+    pub batch: usize,
+    /// Flushes in the air at once, each with the updates of its share of the jobs: 4. More than one only while
+    /// more than a batch waits.
+    pub flushers: usize,
+    /// How long an update may wait for its flush before it is withdrawn: 10 s.
+    pub patience: Duration,
+}
+
+impl Default for Coalesce {
+    fn default() -> Self {
+        Self {
+            room: 8_192,
+            batch: CHUNK,
+            flushers: 4,
+            patience: Deadlines::default().write,
+        }
+    }
+}
+
+impl Coalesce {
+    /// With the deadline of a write as the longest time in the queue.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// With so much room; at least 1 update.
+    #[must_use]
+    pub fn room(mut self, updates: u32) -> Self {
+        self.room = updates.max(1);
+        self
+    }
+
+    /// With flushes of at most so many updates; at least 1.
+    #[must_use]
+    pub fn batch(mut self, updates: usize) -> Self {
+        self.batch = updates.max(1);
+        self
+    }
+
+    /// With so many flushes in the air at most; at least 1.
+    #[must_use]
+    pub fn flushers(mut self, flushes: usize) -> Self {
+        self.flushers = flushes.max(1);
+        self
+    }
+}
+
+/// Applies the updates of concurrent callers together, and answers each after the commit.
+///
+/// First in, first out for each job. A caller that goes away does not take back what it has queued. When room is
+/// short, callers wait for it in their order: there is no unbounded buffer. What the sink refuses as invalid in a
+/// flush fails for its own caller alone. A panic in the sink is an error of those that it concerned.
+pub struct Writer {
+    sender: mpsc::UnboundedSender<Waiting>,
+    room: Arc<Semaphore>,
+    settings: Coalesce,
+    closed: AtomicBool,
+    counts: Arc<Counts>,
+}
+
+/// What was flushed since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) flushes: AtomicU64,
+    pub(super) updates: AtomicU64,
+}
+
+impl Writer {
+    /// Over a sink. Must be called inside of a tokio runtime, whose tasks do the flushing; they end when the
+    /// writer is dropped and everything is answered.
+    pub fn new<S: Sink>(sink: Arc<S>, settings: Coalesce) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let counts = Arc::<Counts>::default();
+        tokio::spawn(Flusher::new(sink, settings, Arc::clone(&counts)).run(receiver));
+        Self {
+            sender,
+            room: Arc::new(Semaphore::new(settings.room as usize)),
+            settings,
+            closed: AtomicBool::new(false),
+            counts,
+        }
+    }
+
+    /// Applies claims in order; by chunks of a flush's size, so that a large batch leaves room to others between
+    /// its chunks. Each chunk is all or none.
+    ///
+    /// Cancel-safe: what is queued is applied whether or not the caller still waits.
+    ///
+    /// # Errors
+    /// `Closed` after [`close`](Self::close); `Timeout` with `NotApplied` for what waited too long for its flush;
+    /// `OutcomeUnknown` when a flush ended without an answer; and whatever the sink says.
+    pub async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        if self.is_closed() {
+            return Err(closed());
+        }
+        let mut outcomes = Vec::with_capacity(claims.len());
+        for chunk in claims.chunks(self.settings.batch) {
+            match self.chunk(chunk.to_vec()).await {
+                Ok(of_chunk) if outcomes.is_empty() => outcomes = of_chunk,
+                Ok(of_chunk) => outcomes.extend(of_chunk),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // Chunks before it are stored.
+                Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn chunk(&self, claims: Vec<Claim>) -> Result<Vec<Outcome>> {
+        let since = Instant::now();
+        // Whoever brings more than there is room has all of it.
+        let need = u32::try_from(claims.len())
+            .unwrap_or(u32::MAX)
+            .min(self.settings.room);
+        let room = Arc::clone(&self.room).acquire_many_owned(need);
+        let room = match tokio::time::timeout(self.settings.patience, room).await {
+            Ok(room) => room.map_err(|_| closed())?,
+            Err(_) => return Err(late(self.settings.patience)),
+        };
+        if self.is_closed() {
+            return Err(closed());
+        }
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting {
+            claims,
+            since,
+            reply,
+            room,
+        };
+        if self.sender.send(waiting).is_err() {
+            let what = "the runtime in which this handle was opened has ended";
+            return Err(Error::new(ErrorKind::Closed, what));
+        }
+        let gone = |_| {
+            let what = "the flush ended before its answer came; sending again is safe";
+            Err(Error::new(ErrorKind::OutcomeUnknown, what))
+        };
+        answer.await.unwrap_or_else(gone)
+    }
+
+    /// Refuses new updates and waits until all that were accepted are answered. Cancel-safe: call it again.
+    pub async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // All room is free when everything that was accepted is answered. An error: somebody else closed it.
+        let all = self.room.acquire_many(self.settings.room).await;
+        drop(all);
+        self.room.close();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Flushes that were answered well since the start, and the updates in them.
+    pub fn flushed(&self) -> (u64, u64) {
+        let Counts { flushes, updates } = &*self.counts;
+        (flushes.load(Ordering::Relaxed), updates.load(Ordering::Relaxed))
+    }
+
+    /// Updates that wait or are in the air.
+    pub fn depth(&self) -> usize {
+        (self.settings.room as usize).saturating_sub(self.room.available_permits())
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this handle was closed")
+}
+
+/// The error of what was not sent in time.
+pub(super) fn late(patience: Duration) -> Error {
+    let waited = patience.as_millis();
+    let what = format!("waited {waited} ms for its turn in the queue of the writer; withdrawn");
+    Error::new(ErrorKind::Timeout, what).outcome_as(UpdateOutcome::NotApplied)
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("settings", &self.settings)
+            .field("depth", &self.depth())
+            .finish_non_exhaustive()
+    }
+}
