@@ -4,14 +4,15 @@
 //! nothing is required of them yet. Memory stays flat: the seed's rows come through a cursor.
 
 use persist_core::sql::{EVENTS, JOBS, RowTable, VMS};
-use persist_core::{Claim, Result};
+use persist_core::{Claim, Error, ErrorKind, Result};
 use persist_migration::adopt::{Attempts, SeedRow, Unfit, history};
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 
+use crate::attached;
 use crate::error::{Phase, classify};
-use crate::merge;
 use crate::session::Session;
+use crate::statements::{fold_sql, slot_arguments, slots_sql};
 
 const ROWS: usize = 512;
 /// Stands for an id that is null: told as unfit.
@@ -28,18 +29,25 @@ pub(crate) async fn check(session: &mut Session) -> Result<()> {
 /// Turns the rows of both tables into history. Says how many rows.
 ///
 /// # Errors
-/// As [`check`].
+/// As [`check`]; also for what would go, or run, with rows that are replaced.
 pub(crate) async fn rows(session: &mut Session) -> Result<u64> {
     // Nobody may write between the reading of the rows and their replacement.
     session
         .script("LOCK TABLE jobs, vms IN ACCESS EXCLUSIVE MODE")
         .await?;
+    // Looked for again: the tables may have been in use for long, and went down to where rows are all there is.
+    let hangs_on = attached::to_rows(session).await?;
+    if !hangs_on.is_empty() {
+        let what = format!(
+            "rows can't be replaced, others hang on them: {}; drop that first; no row was changed",
+            hangs_on.join("; ")
+        );
+        return Err(Error::new(ErrorKind::SchemaMismatch, what));
+    }
     let rows = read(session, true).await?;
     for table in [&JOBS, &VMS] {
         session.script(&format!("DELETE FROM {}", table.name)).await?;
-        session
-            .rows(merge::fold_sql(table), PgArguments::default())
-            .await?;
+        session.rows(fold_sql(table), PgArguments::default()).await?;
     }
     Ok(rows)
 }
@@ -106,9 +114,7 @@ async fn table_rows(session: &mut Session, table: &RowTable, columns: &str, foun
         // Once something is unfit, the rest is only counted.
         if found.write && found.unfit.is_empty() {
             let claims: Vec<&Claim> = claims.iter().collect();
-            session
-                .rows(merge::slots_sql(EVENTS), merge::slot_arguments(&claims)?)
-                .await?;
+            session.rows(slots_sql(EVENTS), slot_arguments(&claims)?).await?;
         }
     }
 }

@@ -16,9 +16,10 @@ use uuid::Uuid;
 use crate::config::PostgresConfig;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
-use crate::merge::{self, Statements};
+use crate::merge;
 use crate::migrate::Migrator;
 use crate::session::Session;
+use crate::statements::Statements;
 use crate::{event, job, prune, vm};
 
 /// A store in a Postgres database, 14 or later.

@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use persist_core::{Error, ErrorKind, Result, Retry, UpdateOutcome, end_of};
+use persist_core::{Error, ErrorKind, Result, UpdateOutcome, end_of};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::PostgresConfig;
 use crate::error::{Phase, classify};
 use crate::session::{Session, keeps_connection};
+use crate::tries::Tries;
 
 /// A future that borrows the session it works on.
 pub(crate) type Work<'s, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 's>>;
@@ -37,7 +38,6 @@ const LIFETIME: Duration = Duration::from_secs(300);
 /// A connection that was idle for longer is asked whether it lives: firewalls forget without a word.
 const QUIET: Duration = Duration::from_secs(30);
 const ASK: Duration = Duration::from_millis(1_000);
-const MOST_AT_ONCE: u64 = 20;
 
 /// The connections of one backend.
 pub(crate) struct Pool {
@@ -47,6 +47,8 @@ pub(crate) struct Pool {
     begin: Arc<str>,
     /// How long a call waits for a connection at most, however long its own deadline is.
     patience: Duration,
+    /// How long it waits for the beginning of a transaction, which nothing holds up but a server that froze.
+    answer: Duration,
     pooler: bool,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Live>>,
@@ -70,18 +72,18 @@ struct Lease {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What the tries of one call have met so far.
-#[derive(Default)]
-struct Tries {
-    /// Whether there is to be another one.
-    again: bool,
-    /// Whether only a new connection will do.
-    fresh: bool,
-    /// Whether it was cancelled once.
-    cancelled: bool,
-    /// Whether it may have been applied.
-    unknown: bool,
-    at_once: u64,
+/// How a try ended without a value.
+enum Failed {
+    /// There was no connection to be had, or no time left.
+    Finally(Error),
+    /// On a connection that had been made for this try, or before it.
+    On { error: Error, was_fresh: bool },
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Finally(error)
+    }
 }
 
 impl std::fmt::Debug for Pool {
@@ -120,6 +122,7 @@ impl Pool {
             size,
             begin: begin.into(),
             patience: config.deadlines.connect,
+            answer: config.deadlines.read,
             pooler: config.url.pooler,
             permits: Arc::new(Semaphore::new(size as usize)),
             idle: Mutex::new(Vec::new()),
@@ -160,33 +163,36 @@ impl Pool {
         let end = end_of(deadline);
         let mut tries = Tries::default();
         loop {
-            match self.attempt(end, deadline, scope, work, &mut tries).await {
+            let fresh = tries.takes_fresh();
+            let (error, was_fresh) = match self.attempt(end, deadline, scope, work, fresh).await {
                 Ok(value) => return Ok(value),
-                Err(error) if tries.again => tracing::debug!(kind = error.kind().name(), "calling again"),
-                // Once it may have been applied, no later failure says that it certainly was not.
-                Err(error) if tries.unknown => return Err(error.outcome_as(UpdateOutcome::Unknown)),
-                Err(error) => return Err(error),
-            }
+                Err(Failed::Finally(error)) => return Err(tries.last(error)),
+                Err(Failed::On { error, was_fresh }) => (error, was_fresh),
+            };
+            let kind = error.kind();
+            let left = end.saturating_duration_since(Instant::now());
+            let pause = tries.again(error, was_fresh, left)?;
+            tracing::debug!(kind = kind.name(), "calling again");
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// One try; `tries` says afterwards whether there is to be another one.
     async fn attempt<T, W>(
         &self,
         end: Instant,
         deadline: Duration,
         scope: Scope,
         work: &W,
-        tries: &mut Tries,
-    ) -> Result<T>
+        fresh: bool,
+    ) -> Result<T, Failed>
     where
         W: for<'s> Fn(&'s mut Session) -> Work<'s, T> + Send + Sync,
     {
-        tries.again = false;
-        let mut lease = self.acquire(end.min(end_of(self.patience)), tries.fresh).await?;
-        let Ok(answer) = timeout_at(end, call(&mut lease.live.session, scope, work)).await else {
+        let mut lease = self.acquire(end.min(end_of(self.patience)), fresh).await?;
+        let called = call(&mut lease.live.session, scope, self.answer, work);
+        let Ok(answer) = timeout_at(end, called).await else {
             let what = format!("no answer within {} ms", deadline.as_millis());
-            return Err(Error::new(ErrorKind::Timeout, what));
+            return Err(Error::new(ErrorKind::Timeout, what).into());
         };
         let error = match answer {
             Ok(value) => {
@@ -195,42 +201,13 @@ impl Pool {
             }
             Err(error) => error,
         };
-        tries.unknown |= error.outcome() == UpdateOutcome::Unknown && error.kind() != ErrorKind::Timeout;
         let was_fresh = lease.fresh;
         if keeps_connection(&error) {
             self.give_back(lease);
         } else if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::OutcomeUnknown) {
             self.forget_idle();
         }
-        let is = |code| error.context("sqlstate") == Some(code);
-        // What an old connection did not know, a new one may: a server that restarted, a changed table,
-        // a prepared statement that went.
-        let is_settings = error.retry() == Retry::Now && error.kind() != ErrorKind::Busy;
-        let stale = error.kind() == ErrorKind::OutcomeUnknown && !was_fresh || is_settings || is("25P02");
-        if stale && !tries.fresh {
-            tries.fresh = true;
-            tries.again = true;
-            return Err(error);
-        }
-        if is_settings {
-            // The same on a new connection: it is set up so, and trying on hides it.
-            return Err(error.retry_as(Retry::Never));
-        }
-        if is("57014") && !tries.cancelled {
-            tries.cancelled = true;
-            tries.again = Instant::now() < end;
-            return Err(error);
-        }
-        let pause = Duration::from_micros(rand::random_range(0..=2_000 * (tries.at_once + 1)));
-        if error.retry() == Retry::Now
-            && tries.at_once < MOST_AT_ONCE
-            && end.saturating_duration_since(Instant::now()) > pause
-        {
-            tries.at_once += 1;
-            tries.again = true;
-            tokio::time::sleep(pause).await;
-        }
-        Err(error)
+        Err(Failed::On { error, was_fresh })
     }
 
     async fn acquire(&self, end: Instant, fresh: bool) -> Result<Lease> {
@@ -245,6 +222,10 @@ impl Pool {
                 return Err(Error::new(ErrorKind::Busy, what).with("pool", self.size));
             }
         };
+        if fresh {
+            // The one that is made takes the place of one that is kept.
+            self.forget_oldest();
+        }
         while !fresh && let Some(mut live) = self.pop_idle() {
             if live.used.elapsed() > QUIET {
                 let ask = (Instant::now() + ASK).min(end);
@@ -310,6 +291,13 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    fn forget_oldest(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !idle.is_empty() {
+            idle.remove(0);
+        }
+    }
+
     fn forget_quiet(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|live| live.used.elapsed() <= QUIET);
@@ -356,7 +344,7 @@ impl Pool {
         self.permits.close();
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for live in idle {
-            let _ = tokio::time::timeout(ASK, live.session.connection.close()).await;
+            let _ = timeout(ASK, live.session.connection.close()).await;
         }
     }
 }
@@ -365,14 +353,21 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the backend was closed")
 }
 
-async fn call<T, W>(session: &mut Session, scope: Scope, work: &W) -> Result<T>
+async fn call<T, W>(session: &mut Session, scope: Scope, answer: Duration, work: &W) -> Result<T>
 where
     W: for<'s> Fn(&'s mut Session) -> Work<'s, T>,
 {
     match scope {
         Scope::Single => work(session).await,
         Scope::Transaction => {
-            session.begin().await?;
+            let begun = timeout(answer, session.begin()).await;
+            begun.unwrap_or_else(|_| {
+                let what = format!(
+                    "no answer within {} ms to the beginning of a transaction",
+                    answer.as_millis()
+                );
+                Err(Error::new(ErrorKind::Timeout, what).outcome_as(UpdateOutcome::NotApplied))
+            })?;
             let result = work(session).await;
             session.end(result).await
         }

@@ -1,11 +1,12 @@
 //! The Postgres backend of persist.
 //!
 //! [`PostgresBackend`] keeps the contract of [`PersistBackend`](persist_core::PersistBackend). A batch is
-//! merged by one statement (`merge`), planned by a pure function (`waves`); rows are decoded by the SeaORM
+//! merged by one statement (`statements`), planned by a pure function (`waves`); rows are decoded by the SeaORM
 //! entities of [`job`], [`vm`] and [`event`]; every call runs in a task of its own with its deadline inside
 //! (`connection`). What a server says becomes an error in one place (`error`).
 
 mod adopt;
+mod attached;
 mod backend;
 mod bind;
 mod config;
@@ -22,8 +23,11 @@ mod records;
 mod row;
 mod seed;
 mod session;
+mod statements;
+mod tries;
 pub mod vm;
 mod waves;
 
 pub use backend::PostgresBackend;
 pub use config::PostgresConfig;
+pub use statements::merging_statement;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use persist_core::sql::Dialect;
 use persist_core::{
-    Deadlines, Down, Error, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus, end_of,
+    Deadlines, Down, Error, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus, UpdateOutcome, end_of,
 };
 use persist_migration::records::{Records, unconfirmed};
 use persist_migration::{Migration, Step};
@@ -28,14 +28,28 @@ use crate::{adopt, lock, seed};
 const LONGEST: Duration = Duration::from_secs(3_600);
 const LONGEST_PAUSE: u64 = 250;
 
+/// Which way the schema is taken.
+#[derive(Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Up => "migrate up",
+            Self::Down => "migrate down",
+        }
+    }
+}
+
 /// What one transaction came to.
 enum Turn {
     /// It applied or reverted this.
     Done(&'static str),
     /// Nothing is left to do.
     Nothing,
-    /// Somebody else holds the lock; who, as far as the server tells.
-    Held(String),
 }
 
 /// The [`Schema`] of a Postgres store.
@@ -74,10 +88,11 @@ impl Migrator {
     }
 
     /// Takes turns until nothing is left, waiting for the lock no longer than set.
-    async fn turns<W>(&self, operation: &'static str, work: W) -> Result<Vec<String>>
+    async fn turns<W>(&self, way: Way, work: W) -> Result<Vec<String>>
     where
         W: for<'s> Fn(&'s mut Session) -> crate::connection::Work<'s, Turn> + Clone + Send + Sync + 'static,
     {
+        let operation = way.operation();
         let mut done = Vec::new();
         let mut end = end_of(self.deadlines.migration);
         loop {
@@ -103,14 +118,13 @@ impl Migrator {
                     end = end_of(self.deadlines.migration);
                     continue;
                 }
-                Ok(Turn::Held(by)) => Error::new(ErrorKind::Busy, format!("a migration is in progress {by}")),
-                // A table in use by others: give way, and try again.
+                // Somebody else's turn, or a table in use by others: give way, and try again.
                 Err(error) if error.kind() == ErrorKind::Busy => error,
                 Err(error)
                     if error.kind() == ErrorKind::Auth && error.context("sqlstate") == Some("42501") =>
                 {
-                    let is_older = !self.records().await?.applied.is_empty();
-                    return Err(self.missing_right(is_older).during(operation).caused_by(error));
+                    let missing = self.missing_right(way).await?;
+                    return Err(missing.during(operation).caused_by(error));
                 }
                 Err(error) => return Err(error),
             };
@@ -122,24 +136,27 @@ impl Migrator {
         }
     }
 
-    fn missing_right(&self, is_older: bool) -> Error {
-        if is_older {
+    /// What is said where the server refused for want of a right.
+    async fn missing_right(&self, way: Way) -> Result<Error> {
+        if matches!(way, Way::Down) {
+            let what = "the role may not change the schema; its owner must run persist migrate down";
+            return Ok(Error::new(ErrorKind::Auth, what));
+        }
+        if !self.records().await?.applied.is_empty() {
             let what = "the schema is older than this program, and the role may not change it; its owner must run \
                         persist migrate up";
-            return Error::new(ErrorKind::SchemaMismatch, what);
+            return Ok(Error::new(ErrorKind::SchemaMismatch, what));
         }
         let schema = self.schema.as_deref().unwrap_or("public");
-        Error::new(
-            ErrorKind::Auth,
-            format!(
-                "the role may not create the tables; an owner must run GRANT USAGE, CREATE ON SCHEMA {schema} TO it \
-                 (or, where the schema is missing, GRANT CREATE ON DATABASE)"
-            ),
-        )
+        let what = format!(
+            "the role may not create the tables; an owner must run GRANT USAGE, CREATE ON SCHEMA {schema} TO it \
+             (or, where the schema is missing, GRANT CREATE ON DATABASE)"
+        );
+        Ok(Error::new(ErrorKind::Auth, what))
     }
 }
 
-/// Locks, or tells who does.
+/// Locks and works. `Busy` says who holds the lock.
 async fn take_turn<W>(session: &mut Session, schema: Option<&str>, ask: Duration, work: &W) -> Result<Turn>
 where
     W: for<'s> Fn(&'s mut Session) -> crate::connection::Work<'s, Turn>,
@@ -152,19 +169,24 @@ where
                  SET LOCAL lock_timeout = '2s'",
             )
             .await?;
-        lock::take(session, schema).await
+        let held = lock::take(session, schema).await?;
+        if let (None, Some(schema)) = (&held, schema) {
+            lock::enter_schema(session, schema).await?;
+        }
+        Ok(held)
     };
     // Only work under the lock may take long.
     let asked = tokio::time::timeout(ask, asked).await;
     let what = "no answer while asking for the lock of migrations";
-    let held = asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, what)))?;
-    if let Some(held) = held {
-        return Ok(Turn::Held(held));
+    let late = || Error::new(ErrorKind::Timeout, what).outcome_as(UpdateOutcome::NotApplied);
+    match asked.unwrap_or_else(|_| Err(late()))? {
+        // An error, because nothing was done: a COMMIT could be waited for, and of a server that froze for long.
+        Some(by) => Err(Error::new(
+            ErrorKind::Busy,
+            format!("a migration is in progress {by}"),
+        )),
+        None => work(session).await,
     }
-    if let Some(schema) = schema {
-        lock::enter_schema(session, schema).await?;
-    }
-    work(session).await
 }
 
 #[async_trait]
@@ -188,8 +210,7 @@ impl Schema for Migrator {
         if records.pending(&known).next().is_none() {
             return Ok(Vec::new());
         }
-        self.turns("migrate up", |session| Box::pin(up_one(session)))
-            .await
+        self.turns(Way::Up, |session| Box::pin(up_one(session))).await
     }
 
     async fn down(&self, request: Down) -> Result<Vec<String>> {
@@ -199,7 +220,7 @@ impl Schema for Migrator {
             .goal_of_down(&known, request.steps)
             .map_err(|error| error.during("migrate down"))?;
         let confirmed = request.confirmed;
-        self.turns("migrate down", move |session| {
+        self.turns(Way::Down, move |session| {
             Box::pin(down_one(session, goal, confirmed))
         })
         .await
@@ -242,6 +263,7 @@ async fn up_one(session: &mut Session) -> Result<Turn> {
         records.adopted = seed::seed_tables(session).await?;
         if records.adopted {
             // Before anything is altered, not when the rows' turn comes.
+            seed::refuse_strangers(session).await?;
             adopt::check(session).await?;
         }
     }

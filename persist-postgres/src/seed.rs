@@ -6,6 +6,7 @@ use persist_core::{Error, ErrorKind, Result};
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
 
+use crate::attached;
 use crate::error::{Phase, classify};
 use crate::session::Session;
 
@@ -78,6 +79,7 @@ pub(crate) async fn seed_tables_in(session: &mut Session, schema: Option<&str>) 
     differences.extend(compare(&tables));
     if differences.is_empty() {
         differences.extend(keys(session, &schema).await?);
+        differences.extend(attached::to_tables(session, &schema).await?);
     }
     if differences.is_empty() {
         return Ok(true);
@@ -88,6 +90,32 @@ pub(crate) async fn seed_tables_in(session: &mut Session, schema: Option<&str>) 
         differences.join("; ")
     );
     Err(Error::new(ErrorKind::SchemaMismatch, what))
+}
+
+/// Looks whether the role owns the seed's tables: without that the first migration passes and the second fails,
+/// and what the first left belongs to the wrong role.
+///
+/// # Errors
+/// `Auth` that names the tables.
+pub(crate) async fn refuse_strangers(session: &mut Session) -> Result<()> {
+    let sql = "SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = to_regnamespace(current_schema()) \
+               AND c.relname IN ('jobs', 'vms') AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY c.relname";
+    let mut tables: Vec<String> = Vec::new();
+    for row in session.rows(sql, PgArguments::default()).await? {
+        tables.push(
+            row.try_get(0)
+                .map_err(|error| classify(&error, Phase::Statement))?,
+        );
+    }
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "only their owner can have tables adopted, and the role is not the owner of {}; that role must run \
+         persist migrate up; nothing was changed",
+        tables.join(" and ")
+    );
+    Err(Error::new(ErrorKind::Auth, what))
 }
 
 /// What the seed's tables would have to have for our statements, and what they must not.
@@ -140,7 +168,7 @@ fn compare(tables: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
 }
 
 /// A name that somebody else chose, fit for a message.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     name.chars().take(64).flat_map(char::escape_debug).collect()
 }
 

@@ -1,6 +1,7 @@
 //! One connection, and how statements are sent on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use persist_core::sql::Statement;
 use persist_core::{Error, ErrorKind, Result, Retry};
@@ -12,6 +13,8 @@ use crate::error::{Phase, classify};
 
 /// The oldest server that has what the statements use.
 const OLDEST: u32 = 140_000;
+/// How long the end of a transaction that came to nothing is waited for.
+const UNDONE: Duration = Duration::from_millis(1_000);
 
 /// A connection whose server was checked.
 pub(crate) struct Session {
@@ -95,16 +98,22 @@ impl Session {
 
     /// Ends the transaction as `result` says, which stays the answer unless committing fails.
     pub(crate) async fn end<T>(&mut self, result: Result<T>) -> Result<T> {
-        let ended = self
-            .script(if result.is_ok() { "COMMIT" } else { "ROLLBACK" })
-            .await;
+        let ended = match result {
+            Ok(value) => self.script("COMMIT").await.map(|()| value),
+            Err(error) => {
+                // Only a connection that is used again must not be inside of a transaction. Any other goes, and
+                // the transaction with it: a server that froze would let us wait for its answer.
+                let is_undone = keeps_connection(&error)
+                    && matches!(
+                        tokio::time::timeout(UNDONE, self.script("ROLLBACK")).await,
+                        Ok(Ok(()))
+                    );
+                self.is_broken |= !is_undone;
+                Err(error)
+            }
+        };
         self.in_transaction = false;
-        match (result, ended) {
-            (Ok(value), ended) => ended.map(|()| value),
-            // Only after these is the connection used again, and must not be inside a transaction then.
-            (Err(error), Err(worse)) if keeps_connection(&error) => Err(worse),
-            (Err(error), _) => Err(error),
-        }
+        ended
     }
 
     /// Runs a statement and returns its rows.

@@ -109,6 +109,8 @@ pub(crate) struct Settled<'b> {
     pub(crate) outcomes: Vec<(usize, Outcome)>,
     /// Claims whose slot vanished under them, pruned by another: to be started again.
     pub(crate) vanished: Vec<usize>,
+    /// A subject whose slot stands and whose row is gone. No prune leaves that behind.
+    pub(crate) without_row: Option<&'b Subject>,
     /// Slots that must be looked up first; while there are any, the rest says nothing.
     pub(crate) missing: Vec<(&'b Subject, Rank)>,
 }
@@ -179,7 +181,12 @@ pub(crate) fn settle<'b>(
         };
         match outcome {
             Some(outcome) => settled.outcomes.push((index, outcome)),
-            None => settled.vanished.push(index),
+            None => {
+                settled.vanished.push(index);
+                if moved.is_none() && found.is_some_and(|found| found.standing.is_some()) {
+                    settled.without_row = Some(subject);
+                }
+            }
         }
     }
     settled

@@ -58,14 +58,18 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
                 batch.answer(Ok(outcomes));
             }
         }
-        // A value that the database refuses: only its own caller is to suffer.
-        Err(error) if error.kind() == ErrorKind::InvalidInput && batches.len() > 1 => {
+        // A value that the database refuses, a row that is damaged: only its own caller is to suffer.
+        Err(error) if is_of_one_claim(&error) && batches.len() > 1 => {
             for batch in batches {
                 alone(session, batch);
             }
         }
         Err(error) => refuse(batches, &error),
     }
+}
+
+fn is_of_one_claim(error: &Error) -> bool {
+    error.kind() == ErrorKind::InvalidInput || error.context("table").is_some()
 }
 
 fn alone(session: &mut Session, batch: Batch) {

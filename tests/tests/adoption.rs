@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, also in its own functions"
 )]
 
+mod strangers;
+
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;

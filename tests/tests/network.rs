@@ -1,11 +1,18 @@
 //! A network that cuts, stalls and crawls. Numbers are those of the table of failures.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
 use std::time::{Duration, Instant};
 
 use persist::{
     Deadlines, ErrorKind, EventQuery, JobQuery, JobState, JobUpdate, OnUnavailable, Outcome, Persist,
+    UpdateOutcome,
 };
-use persist_tests::cluster::shared;
+use persist_tests::cluster::{self, shared};
+use persist_tests::place::{Database, Place};
 use persist_tests::process;
 use persist_tests::proxy::{Proxy, Way};
 use persist_tests::sample;
@@ -15,20 +22,17 @@ const SLACK: Duration = Duration::from_secs(3);
 
 /// A handle with one connection through a proxy, to a migrated schema.
 async fn through_proxy(deadline: Duration) -> (Proxy, Persist) {
+    let place = Place::empty(Database::Postgres);
+    through_proxy_to(&place, deadline).await
+}
+
+async fn through_proxy_to(place: &Place, deadline: Duration) -> (Proxy, Persist) {
     let proxy = Proxy::start(shared().port()).await;
-    let direct = shared().fresh_schema_url();
-    let builder = Persist::builder(Some(direct.clone())).on_unavailable(OnUnavailable::Fail);
-    builder
-        .connect()
-        .await
-        .expect("migrates")
-        .close()
-        .await
-        .expect("closes");
+    place.migrated().await.unwrap().close().await.unwrap();
     let mut deadlines = Deadlines::default();
     (deadlines.connect, deadlines.write, deadlines.read) = (deadline, deadline, deadline);
     (deadlines.health, deadlines.migration) = (deadline, deadline);
-    let builder = Persist::builder(Some(proxy.url(&direct))).on_unavailable(OnUnavailable::Fail);
+    let builder = Persist::builder(Some(proxy.url(place.url()))).on_unavailable(OnUnavailable::Fail);
     let persist = builder
         .deadlines(deadlines)
         .connections(1)
@@ -164,4 +168,92 @@ async fn c15_a_connection_that_was_silently_dropped_is_replaced() {
     );
     assert!(begun.elapsed() < bound + SLACK, "{:?}", begun.elapsed());
     persist.close().await.unwrap();
+}
+
+async fn execute(connection: &mut sqlx::PgConnection, statements: String) {
+    let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements));
+    sqlx::Executor::execute(connection, statements).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_a_server_that_freezes_under_a_migration_ends_connecting_at_its_deadline() {
+    let bound = Duration::from_secs(3);
+    let mut deadlines = Deadlines::default();
+    (deadlines.connect, deadlines.read, deadlines.migration) = (bound, bound, process::BOUND);
+    let ended = "state = 'idle' AND query = 'ROLLBACK'";
+    let begun = "state = 'idle in transaction' AND query LIKE 'BEGIN%'";
+    let asked = "state = 'idle in transaction' AND query LIKE '%pg_locks%'";
+    // Bytes trickle, one piece in so many milliseconds, so that a moment lasts: between two transactions, inside of
+    // one, and while the answer to its end is on the way.
+    for moments in [
+        vec![(0, ended)],
+        vec![(20, begun)],
+        vec![(20, asked), (100, ended)],
+    ] {
+        let proxy = Proxy::start(shared().port()).await;
+        let place = Place::empty(Database::Postgres);
+        let name = shared().fresh_name("a");
+        // Somebody else migrates: it has read the records, and asks for the lock again and again.
+        let mut other = cluster::connect(place.url()).await;
+        let lock = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock(x'70727374'::int, hashtext('{}'))",
+            place.schema()
+        );
+        execute(&mut other, lock).await;
+        let url = format!("{}&application_name={name}", proxy.url(place.url()));
+        let builder = Persist::builder(Some(url)).on_unavailable(OnUnavailable::Fail);
+        let connecting = tokio::spawn(builder.deadlines(deadlines).connect());
+        let is = async |moment: &str| {
+            let found = format!("FROM pg_stat_activity WHERE application_name = '{name}' AND {moment}");
+            place.count(&found).await > 0
+        };
+        process::until("it has asked for the lock", async || {
+            is("query = 'ROLLBACK'").await
+        })
+        .await;
+        for (pause, moment) in &moments {
+            proxy.slow(Duration::from_millis(*pause));
+            process::until(moment, async || is(moment).await).await;
+        }
+        proxy.silent(true);
+        let ended = tokio::time::timeout(bound + SLACK, connecting).await;
+        let error = ended.unwrap_or_else(|_| panic!("it waits for ever after {moments:?}"));
+        let error = error.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Timeout, UpdateOutcome::NotApplied),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c9_an_unknown_outcome_stays_unknown_when_the_server_is_gone_afterwards() {
+    let place = Place::empty(Database::Postgres);
+    let (proxy, persist) = through_proxy_to(&place, process::BOUND).await;
+    insist(&persist, 1).await;
+    let events = format!("{}.events", place.schema());
+    let mut other = cluster::connect(place.url()).await;
+    execute(
+        &mut other,
+        format!("BEGIN; LOCK TABLE {events} IN ACCESS EXCLUSIVE MODE"),
+    )
+    .await;
+    let call = tokio::spawn({
+        let persist = persist.clone();
+        async move { persist.record_job_state(update(2)).await }
+    });
+    let waits = format!("FROM pg_locks WHERE relation = '{events}'::regclass AND NOT granted");
+    process::until("it was sent", async || place.count(&waits).await > 0).await;
+    // The answer is swallowed, and then there is no server to ask again.
+    proxy.silent(true);
+    execute(&mut other, "ROLLBACK".into()).await;
+    process::until("it is stored", async || place.count("FROM events").await == 2).await;
+    drop(proxy);
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::Unavailable, UpdateOutcome::Unknown),
+        "{error:?}"
+    );
 }

@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, also in its own functions"
 )]
 
+mod retries;
+
 use std::time::{Duration, Instant};
 
 use persist::{Deadlines, Error, ErrorKind, JobQuery, JobState, OnUnavailable, Persist};

@@ -1,5 +1,6 @@
 //! Schemas that are newer or older than the program. Numbers are those of the table of failures.
 
+mod edited;
 mod peer;
 
 use std::time::{Duration, Instant};
@@ -127,6 +128,34 @@ async fn m8_without_the_right_to_create_the_error_says_what_to_run() {
         .await
         .unwrap();
     assert_eq!(outcome, Outcome::Applied { created: true });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m8_without_the_right_to_change_it_down_says_who_can() {
+    let owner = Place::empty(Database::Postgres);
+    owner.migrated().await.unwrap();
+    let (role, schema) = (shared().fresh_name("r"), owner.schema());
+    shared()
+        .sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'word'; GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}; \
+             GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}"
+        ))
+        .await;
+    let other = Place::at(format!(
+        "{}?persist_schema={schema}",
+        shared().url_for(&role, "word", "postgres")
+    ));
+    let before = shape::of(&owner).await;
+    let backend = other.open().await.unwrap();
+    let down = persist::Down::steps(1).confirmed(true);
+    let error = backend.schema().unwrap().down(down).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("owner must run persist migrate down") && !text.contains("older"),
+        "{text}"
+    );
+    assert_eq!(shape::of(&owner).await, before, "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

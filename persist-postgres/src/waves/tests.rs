@@ -180,13 +180,11 @@ fn a_vanished_slot_is_started_again() {
     let batch = [queued(1, "r")];
     let waves = plan(&batch, 0..1);
     let slot = (batch[0].subject(), batch[0].rank());
-    let looked = Looked::from([(
-        slot,
-        Found {
-            standing: None,
-            row: None,
-        },
-    )]);
-    let settled = settle(&batch, &waves[0], &Returned::default(), &looked);
-    assert_eq!((settled.outcomes.len(), settled.vanished), (0, vec![0]));
+    // Only pruning takes both. Where the slot still stands, the row went by another's hand.
+    for (standing, without_row) in [(None, None), (Some(batch[0].state()), Some(batch[0].subject()))] {
+        let looked = Looked::from([(slot, Found { standing, row: None })]);
+        let settled = settle(&batch, &waves[0], &Returned::default(), &looked);
+        assert_eq!((settled.outcomes.len(), settled.vanished), (0, vec![0]));
+        assert_eq!(settled.without_row, without_row);
+    }
 }

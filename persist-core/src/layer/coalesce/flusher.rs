@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::queue::{Batch, Queue, Waiting};
 use super::writer::{Coalesce, Counts, Sink, late};
 use crate::claim::Claim;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// How often the callers that the last flush has answered get a turn before the next one goes out.
 const TURNS: usize = 4;
@@ -114,8 +114,8 @@ fn answer(call: Waiting, result: crate::Result<Vec<crate::Outcome>>) {
     let _ = call.reply.send(result);
 }
 
-/// Applies the updates of all calls together. What the store refuses as invalid is halved until only the call
-/// that brought it fails.
+/// Applies the updates of all calls together. What the sink refuses for the sake of one of them is halved until
+/// only the call that brought that fails.
 async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) {
     let mut rest = vec![calls];
     while let Some(mut calls) = rest.pop() {
@@ -133,7 +133,7 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
                     answer(call, Ok(outcomes.by_ref().take(count).collect()));
                 }
             }
-            Err(error) if error.kind() == ErrorKind::InvalidInput && calls.len() > 1 => {
+            Err(error) if is_of_one_claim(&error) && calls.len() > 1 => {
                 let mut claims = claims.into_iter();
                 for (call, count) in calls.iter_mut().zip(sizes) {
                     call.claims = claims.by_ref().take(count).collect();
@@ -146,4 +146,10 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
                 .for_each(|call| answer(call, Err(error.clone()))),
         }
     }
+}
+
+/// Whether an error says something about one claim, or the row that it is about, and nothing about the others.
+/// Sending those again is safe also where the flush was stored.
+fn is_of_one_claim(error: &Error) -> bool {
+    error.kind() == ErrorKind::InvalidInput || error.context("table").is_some()
 }

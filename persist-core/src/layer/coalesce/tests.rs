@@ -12,9 +12,10 @@ use uuid::Uuid;
 use super::{Coalesce, Sink, Writer};
 use crate::{Claim, Error, ErrorKind, JobState, JobUpdate, Outcome, Result, SystemClock, UpdateOutcome};
 
-/// Claims of this job are refused as invalid; those of the next one make the sink panic.
+/// Claims of this job are refused as invalid, the next has a damaged row, those of the last make the sink panic.
 const BAD: u128 = 1_000_000;
-const PANICS: u128 = 1_000_001;
+const DAMAGED: u128 = 1_000_001;
+const PANICS: u128 = 1_000_002;
 
 /// Each flush takes a permit; what it was given is kept.
 struct Gate {
@@ -62,6 +63,9 @@ impl Sink for Gate {
         assert!(!numbers.contains(&PANICS), "made to panic");
         if numbers.contains(&BAD) {
             return Err(Error::invalid("state", "made to fail"));
+        }
+        if numbers.contains(&DAMAGED) {
+            return Err(Error::new(ErrorKind::Corrupt, "made to fail").with("table", "jobs"));
         }
         if let Some(kind) = *self.failure.lock() {
             return Err(Error::new(kind, "made to fail").with("sqlstate", "57P01"));
@@ -146,6 +150,7 @@ async fn t7_a_claim_that_is_refused_fails_for_its_own_caller_alone() {
         good.push(call(&writer, [number, number + 100]).await);
     }
     let bad = call(&writer, [20, BAD]).await;
+    let damaged = call(&writer, [22, DAMAGED]).await;
     good.push(call(&writer, [21, 121]).await);
     gate.open(1_000);
     assert_eq!(first.await.unwrap().unwrap(), outcomes([1]));
@@ -161,8 +166,9 @@ async fn t7_a_claim_that_is_refused_fails_for_its_own_caller_alone() {
         (error.kind(), error.outcome()),
         (ErrorKind::InvalidInput, UpdateOutcome::NotApplied)
     );
+    assert_eq!(damaged.await.unwrap().unwrap_err().kind(), ErrorKind::Corrupt);
     let tries = gate.flushes().len();
-    assert!(tries <= 2 + 2 * 6, "halved, not one by one: {tries} flushes");
+    assert!(tries <= 2 + 4 * 6, "halved, not one by one: {tries} flushes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,7 +236,7 @@ async fn callers_wait_for_room_in_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t4_close_drains_and_then_refuses() {
+async fn close_drains_and_then_refuses() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default());
     let first = call(&writer, [1]).await;
@@ -306,7 +312,7 @@ async fn an_error_of_a_flush_is_told_to_all_of_it_with_its_facts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn x5_updates_of_one_job_are_never_in_two_flushes_and_keep_their_order() {
+async fn updates_of_one_job_are_never_in_two_flushes_and_keep_their_order() {
     let gate = Gate::new();
     let settings = Coalesce::default().batch(8).flushers(4);
     let writer = writer(&gate, settings);

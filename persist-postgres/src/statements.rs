@@ -1,0 +1,216 @@
+//! The text and the parameters of the statement that merges a wave, and of those beside it.
+//!
+//! One statement for jobs and VMs together: slots in, what changed of them to rows, both back. Right under
+//! any concurrency because each part commutes; nothing is read, folded and written back.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use persist_core::sql::{Dialect, EVENTS, JOBS, RowTable, VMS, row_conflict, slot_conflict};
+use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, Result, Subject};
+use sqlx::Arguments as _;
+use sqlx::postgres::PgArguments;
+
+/// The two statements, with the tables of one schema.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) merge: Arc<str>,
+    pub(crate) look: Arc<str>,
+}
+
+impl Statements {
+    /// `prefix` is the schema with its dot, or nothing.
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self {
+            merge: merge_sql(prefix).into(),
+            look: look_sql(prefix).into(),
+        }
+    }
+}
+
+/// The columns of a slot that a claim brings, with their types, in the order of the parameters.
+fn slot_columns() -> Vec<(&'static str, &'static str)> {
+    let key = [
+        ("request_id", "uuid"),
+        ("domain_name", "text"),
+        ("rank", "bigint"),
+    ];
+    let said = [
+        ("state", "text"),
+        ("at", "timestamptz"),
+        ("actor", "text"),
+        ("reason", "text"),
+    ];
+    let attributes = Attribute::ALL.map(|attribute| (attribute.name(), "text"));
+    key.into_iter().chain(said).chain(attributes).collect()
+}
+
+/// Those columns, and the arrays of the parameters as a table of them.
+fn slot_source() -> (String, String) {
+    let columns = slot_columns();
+    let names = columns
+        .iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let parameters: Vec<_> = (1..)
+        .zip(&columns)
+        .map(|(at, (_, kind))| format!("${at}::{kind}[]"))
+        .collect();
+    let source = format!("unnest({}) AS t({names})", parameters.join(", "));
+    (names, source)
+}
+
+/// The statement that merges updates, on the tables of the search path: for benchmarks and `EXPLAIN`. Its
+/// parameters are arrays, `$1::uuid[]` and so on: `request_id`, `domain_name`, rank, state, `at`, actor, reason,
+/// and the six attributes.
+pub fn merging_statement() -> String {
+    merge_sql("")
+}
+
+fn merge_sql(prefix: &str) -> String {
+    let (names, source) = slot_source();
+    let attributes = Attribute::ALL
+        .map(|attribute| format!("e.{}", attribute.name()))
+        .join(", ");
+    let mut sql = format!(
+        "WITH ev AS (\
+         INSERT INTO {prefix}{EVENTS} AS e ({names}) \
+         SELECT {names} FROM {source} ORDER BY request_id, domain_name COLLATE \"C\", rank {} \
+         RETURNING e.request_id, e.domain_name, e.rank, e.state, e.at, {attributes}, (e.xmax = 0) AS claimed)",
+        slot_conflict(Dialect::Postgres),
+    );
+    for (name, table, of) in [
+        ("job", &JOBS, "domain_name = ''"),
+        ("vm", &VMS, "domain_name <> ''"),
+    ] {
+        write!(sql, ", {name} AS ({})", row_sql(prefix, table, of)).expect("a string takes all");
+    }
+    sql.push_str(
+        " SELECT request_id, domain_name, rank, claimed, NULL::bigint AS prev_rank, NULL::text AS state FROM ev \
+         UNION ALL SELECT request_id, '', rank, NULL, prev_rank, state FROM job \
+         UNION ALL SELECT request_id, domain_name, rank, NULL, prev_rank, state FROM vm",
+    );
+    sql
+}
+
+/// Changed slots, one line for each subject, joined into their rows.
+fn row_sql(prefix: &str, table: &RowTable, of: &str) -> String {
+    let returned = table
+        .key
+        .iter()
+        .map(|column| format!("r.{column}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "INSERT INTO {prefix}{} AS r {} ORDER BY {} {} RETURNING {returned}, r.rank, r.prev_rank, r.state",
+        table.name,
+        folded(table, "ev", of),
+        table.key.join(", "),
+        row_conflict(table),
+    )
+}
+
+/// The columns of a row, and their values folded from the slots in `source`.
+fn folded(table: &RowTable, source: &str, of: &str) -> String {
+    let key = table.key.join(", ");
+    let (mut columns, mut values) = (String::new(), String::new());
+    for attribute in table.attributes.map(Attribute::name) {
+        write!(columns, ", {attribute}, {attribute}_rank").expect("a string takes all");
+        write!(
+            values,
+            ", (array_agg({attribute} ORDER BY rank DESC) FILTER (WHERE {attribute} IS NOT NULL))[1], \
+             max(rank) FILTER (WHERE {attribute} IS NOT NULL)"
+        )
+        .expect("a string takes all");
+    }
+    format!(
+        "({key}, rank, state, created_at, updated_at{columns}) \
+         SELECT {key}, max(rank), (array_agg(state ORDER BY rank DESC))[1], min(at), max(at){values} \
+         FROM {source} WHERE {of} GROUP BY {key}"
+    )
+}
+
+/// Fills an empty table of rows from the whole history.
+pub(crate) fn fold_sql(table: &RowTable) -> String {
+    let of = if table.key.contains(&"domain_name") {
+        "domain_name <> ''"
+    } else {
+        "domain_name = ''"
+    };
+    format!("INSERT INTO {} {}", table.name, folded(table, EVENTS, of))
+}
+
+/// Claims free slots, from [`slot_arguments`].
+pub(crate) fn slots_sql(table: &str) -> String {
+    let (names, source) = slot_source();
+    format!("INSERT INTO {table} ({names}) SELECT {names} FROM {source}")
+}
+
+fn look_sql(prefix: &str) -> String {
+    format!(
+        "SELECT i.n, e.state AS standing, coalesce(j.rank, v.rank) AS rank, coalesce(j.state, v.state) AS state \
+         FROM unnest($1::uuid[], $2::text[], $3::bigint[]) WITH ORDINALITY AS i(request_id, domain_name, rank, n) \
+         LEFT JOIN {prefix}{EVENTS} e ON e.request_id = i.request_id \
+         AND e.domain_name = i.domain_name COLLATE \"C\" AND e.rank = i.rank \
+         LEFT JOIN {prefix}{} j ON i.domain_name = '' AND j.request_id = i.request_id \
+         LEFT JOIN {prefix}{} v ON i.domain_name <> '' AND v.request_id = i.request_id \
+         AND v.domain_name = i.domain_name COLLATE \"C\"",
+        JOBS.name, VMS.name,
+    )
+}
+
+/// The parameters of a statement over [`slot_columns`].
+pub(crate) fn slot_arguments(claims: &[&Claim]) -> Result<PgArguments> {
+    let keys: Vec<_> = claims
+        .iter()
+        .map(|claim| (claim.subject(), claim.rank()))
+        .collect();
+    let mut arguments = keys_of(&keys)?;
+    let column =
+        |value: fn(&Claim) -> Option<&str>| claims.iter().map(|claim| value(claim)).collect::<Vec<_>>();
+    let encoded = (|| {
+        arguments.add(
+            claims
+                .iter()
+                .map(|claim| claim.state().name())
+                .collect::<Vec<_>>(),
+        )?;
+        arguments.add(claims.iter().map(|claim| claim.at()).collect::<Vec<_>>())?;
+        arguments.add(column(Claim::actor))?;
+        arguments.add(column(Claim::reason))?;
+        for attribute in Attribute::ALL {
+            arguments.add(
+                claims
+                    .iter()
+                    .map(|claim| claim.attribute(attribute))
+                    .collect::<Vec<_>>(),
+            )?;
+        }
+        Ok(())
+    })();
+    encoded.map_err(unencodable).map(|()| arguments)
+}
+
+/// The parameters of the statement that looks.
+pub(crate) fn keys_of(keys: &[(&Subject, Rank)]) -> Result<PgArguments> {
+    let mut arguments = PgArguments::default();
+    let encoded = (|| {
+        arguments.add(
+            keys.iter()
+                .map(|(subject, _)| subject.request_id())
+                .collect::<Vec<_>>(),
+        )?;
+        arguments.add(
+            keys.iter()
+                .map(|(subject, _)| subject.domain_name())
+                .collect::<Vec<_>>(),
+        )?;
+        arguments.add(keys.iter().map(|(_, rank)| rank.get()).collect::<Vec<_>>())
+    })();
+    encoded.map_err(unencodable).map(|()| arguments)
+}
+
+fn unencodable(_: sqlx::error::BoxDynError) -> Error {
+    Error::new(ErrorKind::InvalidInput, "a batch is too large to be sent")
+}
