@@ -47,7 +47,7 @@ pub mod process;
 pub mod proxy;
 pub mod sample;
 pub mod seed;
-mod server;
+pub mod server;
 pub mod shape;
 pub mod stores;
 pub mod strategy;

@@ -164,8 +164,11 @@ impl Drop for Own {
     }
 }
 
-/// The folder of `initdb`, `pg_ctl` and `postgres`.
-fn programs() -> &'static Path {
+/// The folder of the server's programs, with `pgbench`.
+///
+/// # Panics
+/// If there is none.
+pub fn programs() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
         let config = Command::new("pg_config")
