@@ -1,5 +1,7 @@
 //! A checked update: the only thing that a backend accepts, so no backend validates again.
 
+use std::sync::Arc;
+
 use crate::attempt::{Attempt, Rank};
 use crate::attributes::{Attribute, Attributes};
 use crate::state::State;
@@ -10,8 +12,13 @@ use crate::time::Timestamp;
 ///
 /// Made by `check` of [`JobUpdate`](crate::JobUpdate), [`VmUpdate`](crate::VmUpdate) or
 /// [`Update`](crate::Update), and by nothing else.
+///
+/// Cheap to clone: what it says is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Claim {
+pub struct Claim(pub(crate) Arc<Said>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Said {
     pub(crate) subject: Subject,
     pub(crate) rank: Rank,
     pub(crate) state: State,
@@ -24,46 +31,46 @@ pub struct Claim {
 impl Claim {
     /// The job or VM.
     pub fn subject(&self) -> &Subject {
-        &self.subject
+        &self.0.subject
     }
 
     /// The slot on the subject's time line.
     pub fn rank(&self) -> Rank {
-        self.rank
+        self.0.rank
     }
 
     /// The attempt of the slot.
     pub fn attempt(&self) -> Attempt {
-        self.rank.attempt()
+        self.0.rank.attempt()
     }
 
     /// The state that it claims.
     pub fn state(&self) -> State {
-        self.state
+        self.0.state
     }
 
     /// When it was so, in microseconds.
     pub fn at(&self) -> Timestamp {
-        self.at
+        self.0.at
     }
 
     /// Who reports.
     pub fn actor(&self) -> Option<&str> {
-        self.actor.as_deref()
+        self.0.actor.as_deref()
     }
 
     /// Why.
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.0.reason.as_deref()
     }
 
     /// One attribute.
     pub fn attribute(&self, attribute: Attribute) -> Option<&str> {
-        self.attributes.get(attribute)
+        self.0.attributes.get(attribute)
     }
 
     /// All attributes.
     pub fn attributes(&self) -> &Attributes {
-        &self.attributes
+        &self.0.attributes
     }
 }

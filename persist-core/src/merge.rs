@@ -39,29 +39,32 @@ impl Slot {
     /// The slot that this claim fills when it is free.
     pub fn claimed_by(claim: &Claim) -> Self {
         Self {
-            rank: claim.rank,
-            state: claim.state,
-            at: claim.at,
-            actor: claim.actor.clone(),
-            reason: claim.reason.clone(),
-            attributes: claim.attributes.clone(),
+            rank: claim.0.rank,
+            state: claim.0.state,
+            at: claim.0.at,
+            actor: claim.0.actor.clone(),
+            reason: claim.0.reason.clone(),
+            attributes: claim.0.attributes.clone(),
         }
     }
 
     /// Whether the claim, being of the same state, has something that is blank here.
     pub fn lacks_any_of(&self, claim: &Claim) -> bool {
-        (self.actor.is_none() && claim.actor.is_some())
-            || (self.reason.is_none() && claim.reason.is_some())
-            || self.attributes.lacks_any_of(&claim.attributes)
+        (self.actor.is_none() && claim.0.actor.is_some())
+            || (self.reason.is_none() && claim.0.reason.is_some())
+            || self.attributes.lacks_any_of(&claim.0.attributes)
     }
 
     /// Merges a claim of the same rank.
     pub fn fill(&mut self, claim: &Claim) -> Fill {
-        if self.state != claim.state {
+        if self.state != claim.0.state {
             return Fill::Refused;
         }
-        let mut filled = self.attributes.fill(&claim.attributes);
-        for (mine, theirs) in [(&mut self.actor, &claim.actor), (&mut self.reason, &claim.reason)] {
+        let mut filled = self.attributes.fill(&claim.0.attributes);
+        for (mine, theirs) in [
+            (&mut self.actor, &claim.0.actor),
+            (&mut self.reason, &claim.0.reason),
+        ] {
             if mine.is_none() && theirs.is_some() {
                 mine.clone_from(theirs);
                 filled = true;
@@ -103,19 +106,19 @@ impl Brings for Slot {
 
 impl Brings for Claim {
     fn rank(&self) -> Rank {
-        self.rank
+        self.0.rank
     }
 
     fn state(&self) -> State {
-        self.state
+        self.0.state
     }
 
     fn at(&self) -> Timestamp {
-        self.at
+        self.0.at
     }
 
     fn attribute(&self, attribute: Attribute) -> Option<&str> {
-        self.attributes.get(attribute)
+        self.0.attributes.get(attribute)
     }
 }
 

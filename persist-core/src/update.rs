@@ -1,10 +1,12 @@
 //! What callers say: infallible builders that `check` turns into a [`Claim`].
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::attempt::{Attempt, Rank};
 use crate::attributes::{Attribute, Attributes};
-use crate::claim::Claim;
+use crate::claim::{Claim, Said};
 use crate::error::Result;
 use crate::limits;
 use crate::repo_url;
@@ -34,7 +36,7 @@ impl Common {
     }
 
     fn check(self, subject: Subject, state: State, clock: &dyn Clock) -> Result<Claim> {
-        Ok(Claim {
+        Ok(Claim(Arc::new(Said {
             subject,
             state,
             rank: Rank::new(Attempt::new(self.attempt)?, state.phase()),
@@ -42,7 +44,7 @@ impl Common {
             actor: limits::text("actor", self.actor, limits::ACTOR_BYTES)?,
             reason: limits::reason(self.reason)?,
             attributes: self.attributes.normalize()?,
-        })
+        })))
     }
 }
 

@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::config::PostgresConfig;
+use crate::config::{PLANNER, PostgresConfig};
 use crate::error::{Phase, classify};
 use crate::session::{Session, keeps_connection};
 use crate::tries::Tries;
@@ -109,8 +109,12 @@ impl Pool {
             .collect();
         // Behind a pooler nothing but the transaction itself is ours.
         let begin = if config.url.pooler {
+            let planner: String = PLANNER
+                .iter()
+                .map(|(name, value)| format!("SET LOCAL {name} = {value}; "))
+                .collect();
             format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; SET LOCAL jit = off; {local}"
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; {planner}{local}"
             )
         } else {
             "BEGIN".to_owned()

@@ -112,6 +112,10 @@ fn row_sql(prefix: &str, table: &RowTable, of: &str) -> String {
 }
 
 /// The columns of a row, and their values folded from the slots in `source`.
+///
+/// The value of the highest rank is the greatest of rank and value written after one another, ranks with all their
+/// 19 digits. `array_agg(… ORDER BY rank)` says the same, and sorts each group for each column (3–8 % of the
+/// server's time of a batch, PostgreSQL 15, 2026-11).
 fn folded(table: &RowTable, source: &str, of: &str) -> String {
     let key = table.key.join(", ");
     let (mut columns, mut values) = (String::new(), String::new());
@@ -119,15 +123,15 @@ fn folded(table: &RowTable, source: &str, of: &str) -> String {
         write!(columns, ", {attribute}, {attribute}_rank").expect("a string takes all");
         write!(
             values,
-            ", (array_agg({attribute} ORDER BY rank DESC) FILTER (WHERE {attribute} IS NOT NULL))[1], \
-             max(rank) FILTER (WHERE {attribute} IS NOT NULL)"
+            ", substr(max(ranked || {attribute}), 20), max(rank) FILTER (WHERE {attribute} IS NOT NULL)"
         )
         .expect("a string takes all");
     }
     format!(
         "({key}, rank, state, created_at, updated_at{columns}) \
-         SELECT {key}, max(rank), (array_agg(state ORDER BY rank DESC))[1], min(at), max(at){values} \
-         FROM {source} WHERE {of} GROUP BY {key}"
+         SELECT {key}, max(rank), substr(max(ranked || state), 20), min(at), max(at){values} \
+         FROM (SELECT *, lpad(rank::text, 19, '0') COLLATE \"C\" AS ranked FROM {source} WHERE {of}) AS s \
+         GROUP BY {key}"
     )
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use persist_core::merge::Slot;
-use persist_core::{Claim, Current, Outcome, Rank, State, Subject};
+use persist_core::{Attributes, Claim, Current, Outcome, Rank, State, Subject};
 
 /// What one statement merges: at most one claim of each slot.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,13 +20,15 @@ pub(crate) struct Wave {
 
 /// Deals the claims of `batch` at `indices` into waves, to be run one after the other.
 ///
-/// A claim that says nothing beyond an earlier one of its slot is not sent again. Any other repetition goes
-/// into a later wave, and with it every later claim of its subject, so that outcomes stay true to positions.
+/// A claim that brings nothing beyond an earlier one of its slot is not sent again: what stands in the slot tells
+/// what it gets. Any other repetition goes into a later wave, and with it every later claim of its subject, so that
+/// outcomes stay true to positions.
 pub(crate) fn plan(batch: &[Claim], indices: impl Iterator<Item = usize>) -> Vec<Wave> {
     struct Held {
         wave: usize,
         sent: usize,
-        says: Slot,
+        /// What the slot holds when this was applied, where it is not what the claim that is sent says.
+        says: Option<Slot>,
     }
     let mut waves: Vec<Wave> = Vec::new();
     let mut floors: HashMap<&Subject, usize> = HashMap::new();
@@ -36,19 +38,25 @@ pub(crate) fn plan(batch: &[Claim], indices: impl Iterator<Item = usize>) -> Vec
         let floor = floors.entry(claim.subject()).or_insert(0);
         let slot = (claim.subject(), claim.rank());
         let held = slots.remove(&slot);
-        let same = held.as_ref().is_some_and(|held| held.says.state == claim.state());
+        // Nothing of a claim is copied but where its slot is named again.
+        let said = |held: &Held| match &held.says {
+            Some(says) => says.clone(),
+            None => Slot::claimed_by(&batch[held.sent]),
+        };
+        let held = held.map(|held| (said(&held), held));
+        let same = held.as_ref().is_some_and(|(says, _)| says.state == claim.state());
         let held = match held {
-            Some(held) if held.wave == *floor && same && !held.says.lacks_any_of(claim) => held,
+            Some((says, held)) if held.wave == *floor && brings_nothing(claim, same.then_some(&says)) => held,
             held => {
-                if held.as_ref().is_some_and(|held| held.wave == *floor) {
+                if held.as_ref().is_some_and(|(_, held)| held.wave == *floor) {
                     *floor += 1;
                 }
                 let says = match held {
-                    Some(mut held) if same => {
-                        held.says.fill(claim);
-                        held.says
+                    Some((mut says, _)) if same => {
+                        says.fill(claim);
+                        Some(says)
                     }
-                    _ => Slot::claimed_by(claim),
+                    _ => None,
                 };
                 Held {
                     wave: *floor,
@@ -72,6 +80,19 @@ pub(crate) fn plan(batch: &[Claim], indices: impl Iterator<Item = usize>) -> Vec
             .sort_by_key(|index| (batch[*index].subject(), batch[*index].rank()));
     }
     waves
+}
+
+/// Whether sending a claim could change nothing in a slot that says this, or, where that is of another state, in
+/// any slot.
+fn brings_nothing(claim: &Claim, says: Option<&Slot>) -> bool {
+    match says {
+        Some(says) => !says.lacks_any_of(claim),
+        None => {
+            claim.actor().is_none()
+                && claim.reason().is_none()
+                && *claim.attributes() == Attributes::default()
+        }
+    }
 }
 
 /// A row as the statement left it.
@@ -123,11 +144,12 @@ pub(crate) fn settle<'b>(
     looked: &Looked<'b>,
 ) -> Settled<'b> {
     let mut settled = Settled::default();
-    // Where each row that moved stands at this position: `None` before it exists.
-    let mut tops: HashMap<&Subject, Option<(Rank, State)>> = HashMap::new();
+    // Where each row that moved stands at this position: `None` before it exists. Its state is looked up only for
+    // an outcome that tells it, which no ordinary step forward does.
+    let mut tops: HashMap<&Subject, Option<(Rank, Option<State>)>> = HashMap::new();
     for &(index, sent) in &wave.steps {
         let claim = &batch[index];
-        let (subject, rank) = (claim.subject(), claim.rank());
+        let (subject, rank, says) = (claim.subject(), claim.rank(), batch[sent].state());
         let moved = returned.rows.get(subject);
         let changed = returned.slots.get(&(subject, rank));
         let found = looked.get(&(subject, rank));
@@ -136,40 +158,47 @@ pub(crate) fn settle<'b>(
             continue;
         }
         let top = match moved {
-            None => found.and_then(|found| found.row),
+            None => found
+                .and_then(|found| found.row)
+                .map(|(rank, state)| (rank, Some(state))),
             Some(moved) => *tops.entry(subject).or_insert_with(|| {
                 let before = moved.before?;
                 if before == moved.rank {
-                    return Some((before, moved.state));
+                    return Some((before, Some(moved.state)));
                 }
-                match looked.get(&(subject, before)) {
+                Some(match looked.get(&(subject, before)).map(|found| found.standing) {
+                    None => (before, None),
+                    Some(Some(state)) => (before, Some(state)),
                     // Pruned meanwhile: the row as it stands is the nearest that can be told.
-                    Some(found) => Some(
-                        found
-                            .standing
-                            .map_or((moved.rank, moved.state), |state| (before, state)),
-                    ),
-                    None => {
-                        settled.missing.push((subject, before));
-                        Some((before, moved.state))
-                    }
-                }
+                    Some(None) => (moved.rank, Some(moved.state)),
+                })
             }),
         };
-        let current = top.map(|(rank, state)| Current {
-            state,
-            attempt: rank.attempt(),
-        });
-        let outcome = match (changed, current) {
-            (Some(true), _) if index == sent && top.is_none_or(|(top, _)| rank > top) => {
-                tops.insert(subject, Some((rank, claim.state())));
-                Some(Outcome::Applied {
-                    created: top.is_none(),
-                })
+        if changed == Some(&true) && index == sent && top.is_none_or(|(top, _)| rank > top) {
+            tops.insert(subject, Some((rank, Some(claim.state()))));
+            let created = top.is_none();
+            settled.outcomes.push((index, Outcome::Applied { created }));
+            continue;
+        }
+        let current = match top {
+            Some((top, None)) => {
+                settled.missing.push((subject, top));
+                continue;
             }
+            Some((top, Some(state))) => Some(Current {
+                state,
+                attempt: top.attempt(),
+            }),
+            None => None,
+        };
+        let outcome = match (changed, current) {
             (Some(true), Some(current)) if index == sent => Some(Outcome::Late { current }),
             (Some(false), Some(current)) if index == sent => Some(Outcome::Filled { current }),
-            (Some(_), Some(current)) => Some(Outcome::Unchanged { current }),
+            (Some(_), Some(current)) if says == claim.state() => Some(Outcome::Unchanged { current }),
+            (Some(_), Some(current)) => Some(Outcome::Refused {
+                standing: says,
+                current,
+            }),
             (None, Some(current)) => found.and_then(|found| found.standing).map(|standing| {
                 if standing == claim.state() {
                     Outcome::Unchanged { current }

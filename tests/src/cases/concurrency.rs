@@ -30,6 +30,8 @@ cases! { "concurrency":
 }
 
 const TASKS: u64 = 32;
+/// Of X1 and X2 on one handle; two handles contend for locks, and have fewer.
+const ROUNDS: u64 = 1_000;
 const REPORTED: [JobState; 4] = [Succeeded, Failed, Cancelled, TimedOut];
 
 /// The first handle, and where there can be another, both.
@@ -131,7 +133,7 @@ async fn endings_exclude_each_other(
 }
 
 async fn x1_two_writers_of_two_endings_leave_one_and_tell_the_other(ctx: &Ctx) -> CaseResult {
-    endings_exclude_each_other(ctx, &[Arc::clone(ctx.backend())], 40).await
+    endings_exclude_each_other(ctx, &[Arc::clone(ctx.backend())], ROUNDS).await
 }
 
 async fn x1_two_handles_of_two_endings_leave_one_and_tell_the_other(ctx: &Ctx) -> CaseResult {
@@ -158,7 +160,7 @@ async fn applied_once(ctx: &Ctx, backends: &[Arc<dyn PersistBackend>], count: u6
 }
 
 async fn x2_the_same_update_from_many_tasks_is_applied_once(ctx: &Ctx) -> CaseResult {
-    applied_once(ctx, &[Arc::clone(ctx.backend())], 30).await
+    applied_once(ctx, &[Arc::clone(ctx.backend())], ROUNDS).await
 }
 
 async fn x2_the_same_update_from_two_handles_is_applied_once(ctx: &Ctx) -> CaseResult {

@@ -27,7 +27,7 @@ pub(super) struct Flusher<S> {
 
 impl<S: Sink> Flusher<S> {
     pub(super) fn new(sink: Arc<S>, settings: Coalesce, counts: Arc<Counts>) -> Self {
-        let queue = Queue::new(settings.flushers, settings.batch);
+        let queue = Queue::new(&settings);
         Self {
             sink,
             settings,
@@ -84,7 +84,7 @@ impl<S: Sink> Flusher<S> {
     }
 
     fn send(&mut self, batch: Batch) {
-        let Batch { calls, shares } = batch;
+        let Batch { calls, shares, .. } = batch;
         let task = self
             .out
             .spawn(flush(Arc::clone(&self.sink), Arc::clone(&self.counts), calls));

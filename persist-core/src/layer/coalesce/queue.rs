@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
+use super::writer::Coalesce;
 use crate::claim::Claim;
 use crate::error::Result;
 use crate::outcome::Outcome;
@@ -29,7 +30,9 @@ struct Share {
 }
 
 /// Calls that go out together, and whose shares they are.
+#[derive(Default)]
 pub(super) struct Batch {
+    updates: usize,
     pub(super) calls: Vec<Waiting>,
     pub(super) shares: Vec<usize>,
 }
@@ -38,15 +41,20 @@ pub(super) struct Batch {
 pub(super) struct Queue {
     shares: Vec<Share>,
     batch: usize,
+    beside: usize,
+    flushes: usize,
+    /// Flushes in the air.
     out: usize,
 }
 
 impl Queue {
-    pub(super) fn new(shares: usize, batch: usize) -> Self {
-        let shares = (0..shares.max(1)).map(|_| Share::default()).collect();
+    pub(super) fn new(settings: &Coalesce) -> Self {
+        let flushes = settings.flushers.max(1);
         Self {
-            shares,
-            batch: batch.max(1),
+            shares: (0..flushes).map(|_| Share::default()).collect(),
+            batch: settings.batch.max(1),
+            beside: settings.beside.max(1),
+            flushes,
             out: 0,
         }
     }
@@ -82,50 +90,58 @@ impl Queue {
 
     /// What is to go out now, if anything is.
     ///
-    /// While nothing is out and one batch holds all that waits, all of it goes in one: the fewest commits. Once
-    /// more waits, each share goes out for itself, beside the others, when it has half a batch.
+    /// All that may go out is dealt to as many flushes as hold `beside` updates each: a lone caller's update goes
+    /// out by itself, and a few dozen in one commit. While one is in the air another needs as many to be worth
+    /// its commit.
     pub(super) fn next(&mut self) -> Option<Batch> {
         let ready = self.ready();
-        if ready == 0 {
+        let free = self.flushes.saturating_sub(self.out);
+        if ready == 0 || free == 0 || (self.out > 0 && ready < self.beside) {
             return None;
         }
-        if self.out == 0 && ready <= self.batch {
-            let shares: Vec<_> = (0..self.shares.len()).collect();
-            return Some(self.take(shares));
+        let flushes = (ready / self.beside).clamp(1, free);
+        let enough = ready.div_ceil(flushes).min(self.batch);
+        let mut idle: Vec<_> = (0..self.shares.len())
+            .filter(|share| !self.shares[*share].is_out && self.shares[*share].updates > 0)
+            .collect();
+        idle.sort_unstable_by_key(|share| std::cmp::Reverse(self.shares[*share].updates));
+        let mut batch = Batch::default();
+        for share in idle {
+            if batch.updates >= enough {
+                break;
+            }
+            self.take(share, &mut batch);
         }
-        let enough = if self.out == 0 { 1 } else { self.batch.div_ceil(2) };
-        let fullest = (0..self.shares.len())
-            .filter(|share| !self.shares[*share].is_out)
-            .max_by_key(|share| self.shares[*share].updates)?;
-        (self.shares[fullest].updates >= enough).then(|| self.take(vec![fullest]))
+        self.out += 1;
+        Some(batch)
     }
 
-    fn take(&mut self, shares: Vec<usize>) -> Batch {
-        let mut calls = Vec::new();
-        let mut updates = 0;
-        for share in &shares {
-            let share = &mut self.shares[*share];
-            share.is_out = true;
-            self.out += 1;
-            while let Some(call) = share.calls.front() {
-                let more = call.claims.len();
-                // A call is never split; a large one goes alone.
-                if updates > 0 && updates + more > self.batch {
-                    break;
-                }
-                updates += more;
-                share.updates -= more;
-                calls.extend(share.calls.pop_front());
+    /// Adds the calls of a share that still fit.
+    fn take(&mut self, at: usize, batch: &mut Batch) {
+        let share = &mut self.shares[at];
+        let mut has_any = false;
+        while let Some(call) = share.calls.front() {
+            let more = call.claims.len();
+            // A call is never split; a large one goes alone.
+            if batch.updates > 0 && batch.updates + more > self.batch {
+                break;
             }
+            batch.updates += more;
+            share.updates -= more;
+            batch.calls.extend(share.calls.pop_front());
+            has_any = true;
         }
-        Batch { calls, shares }
+        if has_any {
+            share.is_out = true;
+            batch.shares.push(at);
+        }
     }
 
     /// These shares may go out again.
     pub(super) fn back(&mut self, shares: &[usize]) {
+        self.out -= 1;
         for share in shares {
             self.shares[*share].is_out = false;
-            self.out -= 1;
         }
     }
 

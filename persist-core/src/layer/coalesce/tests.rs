@@ -84,7 +84,7 @@ fn claim(number: u128) -> Claim {
 }
 
 fn outcomes(numbers: impl IntoIterator<Item = u128>) -> Vec<Outcome> {
-    let outcome = |number| Outcome::Applied {
+    let outcome = |number: u128| Outcome::Applied {
         created: number.is_multiple_of(2),
     };
     numbers.into_iter().map(outcome).collect()
@@ -314,7 +314,7 @@ async fn an_error_of_a_flush_is_told_to_all_of_it_with_its_facts() {
 #[tokio::test(start_paused = true)]
 async fn updates_of_one_job_are_never_in_two_flushes_and_keep_their_order() {
     let gate = Gate::new();
-    let settings = Coalesce::default().batch(8).flushers(4);
+    let settings = Coalesce::default().batch(8).beside(3).flushers(4);
     let writer = writer(&gate, settings);
     let mut calls = Vec::new();
     for _ in 0..40 {
@@ -369,6 +369,31 @@ async fn a_large_call_goes_by_chunks_and_what_is_stored_is_not_called_unapplied(
         (ErrorKind::InvalidInput, UpdateOutcome::Unknown)
     );
     assert_eq!(writer.apply(&[]).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_dealt_to_as_many_flushes_as_are_worth_their_commit() {
+    let gate = Gate::new();
+    let settings = Coalesce::default().beside(10).flushers(4);
+    let writer = writer(&gate, settings);
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let mut calls = Vec::new();
+    for job in 2..=36 {
+        calls.push(call(&writer, [job]).await);
+    }
+    gate.begun(2).await;
+    gate.open(1_000);
+    first.await.unwrap().unwrap();
+    for called in calls {
+        called.await.unwrap().unwrap();
+    }
+    let flushes = gate.flushes();
+    assert!(
+        flushes.len() >= 3 && flushes[1].len() >= 10,
+        "more than one, none but the last for a few: {flushes:?}"
+    );
+    assert_eq!(flushes.concat().len(), 36);
 }
 
 #[test]
