@@ -321,7 +321,7 @@ impl Switch {
 
     /// Whether an error says nothing about the next call: a lock held too long, a row that can't be read.
     fn is_of_one_call(error: &Error) -> bool {
-        error.kind() == ErrorKind::Busy || error.context("request_id").is_some()
+        error.kind() == ErrorKind::Busy || error.is_of_one_claim()
     }
 
     /// Whether an error is the caller's to handle also where history is optional.

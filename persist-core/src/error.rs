@@ -249,6 +249,12 @@ impl Error {
         self.0.outcome
     }
 
+    /// Whether it is about one claim, or the row that one is about, and says nothing of others beside it: an
+    /// invalid value, or a row that can't be read, which carries its `table`. Those others may be sent again.
+    pub fn is_of_one_claim(&self) -> bool {
+        self.0.kind == ErrorKind::InvalidInput || self.context("table").is_some()
+    }
+
     /// The message alone, without the operation.
     pub fn message(&self) -> &str {
         &self.0.message

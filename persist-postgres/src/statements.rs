@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use persist_core::sql::{Dialect, EVENTS, JOBS, RowTable, VMS, row_conflict, slot_conflict};
+use persist_core::sql::{Dialect, EVENTS, JOBS, RowTable, VMS, slot_conflict};
 use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, Result, Subject};
 use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
@@ -108,6 +108,36 @@ fn row_sql(prefix: &str, table: &RowTable, of: &str) -> String {
         folded(table, "ev", of),
         table.key.join(", "),
         row_conflict(table),
+    )
+}
+
+/// Follows `INSERT INTO <table> AS r (…) …`: joins what came into the row. State by the higher rank, each
+/// attribute by the higher `<attribute>_rank`, the earliest and the latest time; `prev_rank` is where the row
+/// stood, for `RETURNING`.
+fn row_conflict(table: &RowTable) -> String {
+    let forward = |column: &str| {
+        format!("{column} = CASE WHEN excluded.rank > r.rank THEN excluded.{column} ELSE r.{column} END")
+    };
+    let mut set = vec![
+        "prev_rank = r.rank".to_owned(),
+        forward("rank"),
+        forward("state"),
+        "created_at = least(r.created_at, excluded.created_at)".to_owned(),
+        "updated_at = greatest(r.updated_at, excluded.updated_at)".to_owned(),
+    ];
+    for attribute in table.attributes.map(Attribute::name) {
+        // Equal ranks are the same slot, filled: its value is set once, so taking it again changes nothing.
+        for column in [attribute.to_owned(), format!("{attribute}_rank")] {
+            set.push(format!(
+                "{column} = CASE WHEN excluded.{attribute}_rank >= coalesce(r.{attribute}_rank, 0) \
+                 THEN excluded.{column} ELSE r.{column} END"
+            ));
+        }
+    }
+    format!(
+        "ON CONFLICT ({}) DO UPDATE SET {}",
+        table.key.join(", "),
+        set.join(", ")
     )
 }
 

@@ -1,23 +1,16 @@
 //! One flush: the updates of whoever waits, in one transaction, answered after its commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use persist_core::{Claim, Error, ErrorKind, Outcome, Result};
+use persist_core::layer::Counts;
+use persist_core::{Claim, Error, Outcome, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::{Failed, Phase, is_busy};
 use crate::merge::Merge;
 use crate::session::Session;
 use crate::worker::{Ticket, Writer};
-
-/// What was committed since the start.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) flushes: AtomicU64,
-    pub(crate) updates: AtomicU64,
-}
 
 /// The updates of one caller.
 pub(crate) struct Batch {
@@ -49,32 +42,25 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
         Ok(batches) => batches,
         Err((batches, error)) => return refuse(batches, &error),
     };
-    match merge(session, &batches) {
+    match merge(session, &batches, &counts) {
         Ok(outcomes) => {
-            let updates: usize = batches.iter().map(|batch| batch.claims.len()).sum();
-            counts.flushes.fetch_add(1, Ordering::Relaxed);
-            counts.updates.fetch_add(updates as u64, Ordering::Relaxed);
             for (batch, outcomes) in batches.into_iter().zip(outcomes) {
                 batch.answer(Ok(outcomes));
             }
         }
         // A value that the database refuses, a row that is damaged: only its own caller is to suffer.
-        Err(error) if is_of_one_claim(&error) && batches.len() > 1 => {
+        Err(error) if error.is_of_one_claim() && batches.len() > 1 => {
             for batch in batches {
-                alone(session, batch);
+                alone(session, batch, &counts);
             }
         }
         Err(error) => refuse(batches, &error),
     }
 }
 
-fn is_of_one_claim(error: &Error) -> bool {
-    error.kind() == ErrorKind::InvalidInput || error.context("table").is_some()
-}
-
-fn alone(session: &mut Session, batch: Batch) {
+fn alone(session: &mut Session, batch: Batch, counts: &Counts) {
     let result = match session.begin(batch.lock) {
-        Ok(()) => merge(session, std::slice::from_ref(&batch)),
+        Ok(()) => merge(session, std::slice::from_ref(&batch), counts),
         Err(failed) => Err(session.judge(failed, Phase::Statement)),
     };
     batch.answer(result.map(|mut outcomes| outcomes.pop().unwrap_or_default()));
@@ -116,9 +102,13 @@ fn begin(session: &mut Session, mut batches: Vec<Batch>) -> Result<Vec<Batch>, (
 }
 
 /// Merges in the transaction that is open, and commits it. On an error it is rolled back.
-fn merge(session: &mut Session, batches: &[Batch]) -> Result<Vec<Vec<Outcome>>> {
+fn merge(session: &mut Session, batches: &[Batch], counts: &Counts) -> Result<Vec<Vec<Outcome>>> {
     match outcomes(session, batches) {
-        Ok(outcomes) => session.commit().map(|()| outcomes),
+        Ok(outcomes) => {
+            session.commit()?;
+            counts.add(outcomes.iter().map(Vec::len).sum());
+            Ok(outcomes)
+        }
         Err(failed) => {
             let error = session.judge(failed, Phase::Statement);
             session.roll_back();

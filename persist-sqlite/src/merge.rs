@@ -2,7 +2,7 @@
 //!
 //! Runs inside a transaction that held the lock from its beginning, so that no other writer comes between.
 
-use persist_core::merge::{Brings as _, Fill, outcome_of_held};
+use persist_core::merge::{Fill, outcome_of_held};
 use persist_core::{Claim, Outcome};
 use rusqlite::Connection;
 
@@ -45,18 +45,14 @@ impl<'c, 'f> Merge<'c, 'f> {
                 }
             });
         }
-        let filled = slots.fill(claim)?;
-        let standing = slots.standing(claim)?;
+        let mut slot = slots.standing(claim)?;
+        let fill = slot.fill(claim);
         let mut current = rows.current(subject)?;
-        let fill = if filled {
-            current = rows.join(subject, &standing)?.current;
-            Fill::Filled
-        } else if standing.state() == claim.state() {
-            Fill::Unchanged
-        } else {
-            Fill::Refused
-        };
-        Ok(outcome_of_held(fill, standing.state(), current))
+        if fill == Fill::Filled {
+            slots.fill(claim)?;
+            current = rows.join(subject, &slot)?.current;
+        }
+        Ok(outcome_of_held(fill, slot.state, current))
     }
 
     /// Writes what is held until now: rows, and the numbers that were given.

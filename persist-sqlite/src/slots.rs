@@ -2,9 +2,8 @@
 
 use std::sync::LazyLock;
 
-use persist_core::merge::Brings;
 use persist_core::sql::{Dialect, EVENT_COLUMNS, EVENTS, slot_conflict};
-use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, State, Timestamp, time};
+use persist_core::{Attribute, Attributes, Claim, Error, ErrorKind, Slot, time};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Statement, params};
 
@@ -37,7 +36,7 @@ static SQL: LazyLock<Sql> = LazyLock::new(|| {
         ),
         claim: format!("{insert} ON CONFLICT (request_id, domain_name, rank) DO NOTHING"),
         fill: format!("{insert} {}", slot_conflict(Dialect::Sqlite)),
-        standing: format!("SELECT state, at, {attributes} {slot}"),
+        standing: format!("SELECT state, at, actor, reason, {attributes} {slot}"),
     }
 });
 
@@ -55,32 +54,6 @@ pub(crate) struct Slots<'c> {
     standing: CachedStatement<'c>,
     next_seq: i64,
     recorded_at: i64,
-}
-
-/// What stands in a slot that was held already.
-pub(crate) struct Standing {
-    rank: Rank,
-    state: State,
-    at: Timestamp,
-    attributes: [Option<String>; 6],
-}
-
-impl Brings for Standing {
-    fn rank(&self) -> Rank {
-        self.rank
-    }
-
-    fn state(&self) -> State {
-        self.state
-    }
-
-    fn at(&self) -> Timestamp {
-        self.at
-    }
-
-    fn attribute(&self, attribute: Attribute) -> Option<&str> {
-        self.attributes[attribute as usize].as_deref()
-    }
 }
 
 impl<'c> Slots<'c> {
@@ -111,14 +84,15 @@ impl<'c> Slots<'c> {
         Ok(claimed)
     }
 
-    /// Fills blanks of a held slot of the same state. Says whether there were any.
-    pub(crate) fn fill(&mut self, claim: &Claim) -> Result<bool, Failed> {
+    /// Fills blanks of a held slot of the same state, of which the caller knows that there are some.
+    pub(crate) fn fill(&mut self, claim: &Claim) -> Result<(), Failed> {
         let filled = changes(&mut self.fill, claim, self.next_seq, self.recorded_at)?;
         self.next_seq += i64::from(filled);
-        Ok(filled)
+        Ok(())
     }
 
-    pub(crate) fn standing(&mut self, claim: &Claim) -> Result<Standing, Failed> {
+    /// What stands in the slot of a claim that did not get it.
+    pub(crate) fn standing(&mut self, claim: &Claim) -> Result<Slot, Failed> {
         let subject = claim.subject();
         let id = subject.request_id();
         let key = params![blob(id.as_bytes()), subject.domain_name(), claim.rank().get()];
@@ -127,15 +101,16 @@ impl<'c> Slots<'c> {
             let what = format!("a slot of {subject} is held and can't be found; the file is damaged");
             Error::new(ErrorKind::Corrupt, what).with("table", EVENTS)
         })?;
-        let mut attributes: [Option<String>; 6] = Default::default();
-        for (column, attribute) in (2..).zip(&mut attributes) {
-            *attribute = row.get(column)?;
+        let mut attributes = Attributes::default();
+        for (column, attribute) in (4..).zip(Attribute::ALL) {
+            attributes.set(attribute, row.get(column)?);
         }
-        Ok(Standing {
+        Ok(Slot {
             rank: claim.rank(),
             state: row::state_of(EVENTS, subject, row.get_ref(0)?)?,
-            at: time::from_micros(row.get(1)?)
-                .ok_or_else(|| row::damaged(EVENTS, "at", subject.request_id(), row::NO_TIME))?,
+            at: time::from_micros(row.get(1)?).ok_or_else(|| row::damaged(EVENTS, "at", id, row::NO_TIME))?,
+            actor: row.get(2)?,
+            reason: row.get(3)?,
             attributes,
         })
     }

@@ -10,13 +10,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use persist_core::layer::Counts;
 use persist_core::{Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout_at;
 
 use crate::connection::{Role, Source};
 use crate::error::{self, Failed, Phase};
-use crate::flush::{self, Batch, Counts};
+use crate::flush::{self, Batch};
 use crate::session::{Session, end_of};
 
 /// Updates of one transaction, from which on no more callers are taken in: what a commit costs is then little
@@ -193,8 +194,7 @@ impl Worker {
 
     /// Commits of updates since the start, and the updates in them.
     pub(crate) fn flushed(&self) -> (u64, u64) {
-        let Counts { flushes, updates } = &*self.counts;
-        (flushes.load(Ordering::Relaxed), updates.load(Ordering::Relaxed))
+        self.counts.get()
     }
 
     async fn room_for(&self, updates: usize, until: Instant) -> Result<OwnedSemaphorePermit> {

@@ -41,7 +41,9 @@ impl Flaky {
         let failure = *self.failure.lock();
         match failure {
             Some(ErrorKind::InvalidInput | ErrorKind::Corrupt) if !is_bad => Ok(()),
-            Some(kind @ ErrorKind::Corrupt) => Err(Error::new(kind, "made to fail").with("request_id", BAD)),
+            Some(kind @ ErrorKind::Corrupt) => Err(Error::new(kind, "made to fail")
+                .with("table", "jobs")
+                .with("request_id", BAD)),
             _ => self.answer(),
         }
     }

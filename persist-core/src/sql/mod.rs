@@ -1,4 +1,4 @@
-//! SQL that Postgres and SQLite share: table shapes, the merging clauses, and the list statements.
+//! SQL that Postgres and SQLite share: table shapes, the merging clause, and the list statements.
 //!
 //! Statements are built once here; a backend overrides only what its database spells differently, and says
 //! why. No driver: text, and `sea-query` statements for what depends on a query's filters.
@@ -12,7 +12,7 @@ mod vm;
 
 pub use event::events;
 pub use job::{job, jobs};
-pub use merge::{row_conflict, slot_conflict};
+pub use merge::slot_conflict;
 pub use select::Statement;
 pub use table::{EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, state_list};
 pub use vm::{vm, vms};

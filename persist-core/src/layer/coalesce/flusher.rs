@@ -1,16 +1,15 @@
 //! The task that decides what goes out, and the flushes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::queue::{Batch, Queue, Waiting};
-use super::writer::{Coalesce, Counts, Sink, late};
+use super::writer::{Coalesce, Sink, late};
 use crate::claim::Claim;
-use crate::error::{Error, ErrorKind};
+use crate::layer::Counts;
 
 /// How often the callers that the last flush has answered get a turn before the next one goes out.
 const TURNS: usize = 4;
@@ -126,14 +125,13 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
             .collect();
         match sink.flush(&claims).await {
             Ok(outcomes) => {
-                counts.flushes.fetch_add(1, Ordering::Relaxed);
-                counts.updates.fetch_add(claims.len() as u64, Ordering::Relaxed);
+                counts.add(claims.len());
                 let mut outcomes = outcomes.into_iter();
                 for (call, count) in calls.into_iter().zip(sizes) {
                     answer(call, Ok(outcomes.by_ref().take(count).collect()));
                 }
             }
-            Err(error) if is_of_one_claim(&error) && calls.len() > 1 => {
+            Err(error) if error.is_of_one_claim() && calls.len() > 1 => {
                 let mut claims = claims.into_iter();
                 for (call, count) in calls.iter_mut().zip(sizes) {
                     call.claims = claims.by_ref().take(count).collect();
@@ -146,10 +144,4 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
                 .for_each(|call| answer(call, Err(error.clone()))),
         }
     }
-}
-
-/// Whether an error says something about one claim, or the row that it is about, and nothing about the others.
-/// Sending those again is safe also where the flush was stored.
-fn is_of_one_claim(error: &Error) -> bool {
-    error.kind() == ErrorKind::InvalidInput || error.context("table").is_some()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use super::queue::Waiting;
 use crate::claim::Claim;
 use crate::deadlines::{CHUNK, Deadlines};
 use crate::error::{Error, ErrorKind, Result, UpdateOutcome};
+use crate::layer::Counts;
 use crate::outcome::Outcome;
 
 /// Where flushes go.
@@ -105,13 +106,6 @@ pub struct Writer {
     counts: Arc<Counts>,
 }
 
-/// What was flushed since the start.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) flushes: AtomicU64,
-    pub(super) updates: AtomicU64,
-}
-
 impl Writer {
     /// Over a sink. Must be called inside of a tokio runtime, whose tasks do the flushing; they end when the
     /// writer is dropped and everything is answered.
@@ -201,8 +195,7 @@ impl Writer {
 
     /// Flushes that were answered well since the start, and the updates in them.
     pub fn flushed(&self) -> (u64, u64) {
-        let Counts { flushes, updates } = &*self.counts;
-        (flushes.load(Ordering::Relaxed), updates.load(Ordering::Relaxed))
+        self.counts.get()
     }
 
     /// Updates that wait or are in the air.

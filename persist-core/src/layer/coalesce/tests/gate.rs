@@ -1,0 +1,110 @@
+//! A sink that tells what it was given and waits for the test's word, and callers of a writer over it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::layer::{Coalesce, Sink, Writer};
+use crate::{Claim, Error, ErrorKind, JobState, JobUpdate, Outcome, Result, SystemClock};
+
+/// Claims of this job are refused as invalid, the next has a damaged row, those of the last make the sink panic.
+pub(super) const BAD: u128 = 1_000_000;
+pub(super) const DAMAGED: u128 = 1_000_001;
+pub(super) const PANICS: u128 = 1_000_002;
+
+/// Each flush takes a permit; what it was given is kept.
+pub(super) struct Gate {
+    pub(super) permits: Semaphore,
+    begun: watch::Sender<usize>,
+    pub(super) flushes: Mutex<Vec<Vec<u128>>>,
+    pub(super) failure: Mutex<Option<ErrorKind>>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            permits: Semaphore::new(0),
+            begun: watch::Sender::new(0),
+            flushes: Mutex::default(),
+            failure: Mutex::default(),
+        })
+    }
+
+    pub(super) fn open(&self, flushes: usize) {
+        self.permits.add_permits(flushes);
+    }
+
+    pub(super) async fn begun(&self, flushes: usize) {
+        let mut begun = self.begun.subscribe();
+        begun.wait_for(|begun| *begun >= flushes).await.unwrap();
+    }
+
+    pub(super) fn flushes(&self) -> Vec<Vec<u128>> {
+        self.flushes.lock().clone()
+    }
+}
+
+fn number(claim: &Claim) -> u128 {
+    claim.subject().request_id().as_u128()
+}
+
+#[async_trait]
+impl Sink for Gate {
+    async fn flush(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        let numbers: Vec<_> = claims.iter().map(number).collect();
+        self.flushes.lock().push(numbers.clone());
+        self.begun.send_modify(|begun| *begun += 1);
+        self.permits.acquire().await.unwrap().forget();
+        assert!(!numbers.contains(&PANICS), "made to panic");
+        if numbers.contains(&BAD) {
+            return Err(Error::invalid("state", "made to fail"));
+        }
+        if numbers.contains(&DAMAGED) {
+            return Err(Error::new(ErrorKind::Corrupt, "made to fail").with("table", "jobs"));
+        }
+        if let Some(kind) = *self.failure.lock() {
+            return Err(Error::new(kind, "made to fail").with("sqlstate", "57P01"));
+        }
+        // An outcome that tells whose it is.
+        let outcome = |number: &u128| Outcome::Applied {
+            created: number.is_multiple_of(2),
+        };
+        Ok(numbers.iter().map(outcome).collect())
+    }
+}
+
+pub(super) fn claim(number: u128) -> Claim {
+    let update = JobUpdate::new(Uuid::from_u128(number), JobState::Queued);
+    update.check(&SystemClock).unwrap()
+}
+
+pub(super) fn outcomes(numbers: impl IntoIterator<Item = u128>) -> Vec<Outcome> {
+    let outcome = |number: u128| Outcome::Applied {
+        created: number.is_multiple_of(2),
+    };
+    numbers.into_iter().map(outcome).collect()
+}
+
+pub(super) type Call = JoinHandle<Result<Vec<Outcome>>>;
+
+/// Calls, and waits until the call stands in the queue or in the air.
+pub(super) async fn call(writer: &Arc<Writer>, numbers: impl IntoIterator<Item = u128>) -> Call {
+    let claims: Vec<_> = numbers.into_iter().map(claim).collect();
+    let depth = writer.depth() + claims.len();
+    let called = tokio::spawn({
+        let writer = Arc::clone(writer);
+        async move { writer.apply(&claims).await }
+    });
+    while writer.depth() < depth {
+        tokio::task::yield_now().await;
+    }
+    called
+}
+
+pub(super) fn writer(gate: &Arc<Gate>, settings: Coalesce) -> Arc<Writer> {
+    Arc::new(Writer::new(Arc::clone(gate), settings))
+}
