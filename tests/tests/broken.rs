@@ -22,13 +22,14 @@ const AT_ONCE: usize = 4;
 
 /// Long ways over ground that other cases cover. They would take most of the time, so that only the healthy
 /// backend and those that they are there for are asked, and the others with `--include-ignored`.
-const LONG: [&str; 20] = [
+const LONG: [&str; 21] = [
     "batches::any_batch_is_as_one_by_one",
     "batches::every_order_of_a_batch_is_as_one_by_one",
     "batches::every_size_around_a_chunk_is_taken",
     "batches::i9_a_hundred_thousand_updates_are_one_batch",
     "batches::the_largest_updates_fit_into_a_batch",
     "concurrency::a_day_from_many_writers_is_the_same_day",
+    "concurrency::x1_two_writers_of_two_endings_leave_one_and_tell_the_other",
     "concurrency::x2_the_same_update_from_many_tasks_is_applied_once",
     "concurrency::x3_forward_late_and_filling_updates_leave_the_fold",
     "exchange::lines_from_elsewhere_make_the_same_store_here",
