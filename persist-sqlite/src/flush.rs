@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use persist_core::layer::Counts;
+use persist_core::layer::{Counts, Ticket};
 use persist_core::{Claim, Error, Outcome, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::{Failed, Phase, is_busy};
 use crate::merge::Merge;
 use crate::session::Session;
-use crate::worker::{Ticket, Writer};
+use crate::worker::Writer;
 
 /// The updates of one caller.
 pub(crate) struct Batch {

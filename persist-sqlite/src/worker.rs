@@ -5,12 +5,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use persist_core::layer::Counts;
+use persist_core::layer::{Counts, Ticket};
 use persist_core::{Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout_at;
@@ -45,36 +44,6 @@ enum Job {
     Run(Box<dyn FnOnce(&mut Writer) + Send>),
     /// Ends the thread.
     Close(oneshot::Sender<()>),
-}
-
-/// Who has a job: its caller may take it back only while nobody works on it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ticket(Arc<AtomicU8>);
-
-const QUEUED: u8 = 0;
-const TAKEN: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl Ticket {
-    /// The worker's: from now on the outcome is what the database says. False where it was withdrawn.
-    pub(crate) fn take(&self) -> bool {
-        self.moves_to(TAKEN)
-    }
-
-    /// The caller's: nothing of it will be done. False where the worker has it.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.moves_to(WITHDRAWN)
-    }
-
-    pub(crate) fn is_withdrawn(&self) -> bool {
-        self.0.load(Ordering::Acquire) == WITHDRAWN
-    }
-
-    fn moves_to(&self, state: u8) -> bool {
-        self.0
-            .compare_exchange(QUEUED, state, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
 }
 
 /// The times of a call that writes.

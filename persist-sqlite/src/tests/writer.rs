@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use persist_core::layer::Ticket;
 use persist_core::{
     Claim, Deadlines, ErrorKind, JobQuery, JobState, Outcome, PersistBackend as _, Result, UpdateOutcome,
 };
@@ -13,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{PATIENCE, Place, at, claim, config, id, job, migrated, url};
 use crate::connection::Source;
 use crate::flush::{Batch, flush};
-use crate::worker::{Ticket, Times, Writer};
+use crate::worker::{Times, Writer};
 use crate::{SqliteBackend, SqliteConfig};
 
 type Answer = oneshot::Receiver<Result<Vec<Outcome>>>;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::writer::{Coalesce, Sink, Writer};
+use super::settings::Coalesce;
+use super::writer::{Sink, Writer};
 use crate::backend::{Capabilities, PersistBackend};
 use crate::claim::Claim;
 use crate::error::Result;

@@ -7,8 +7,10 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::queue::{Batch, Queue, Waiting};
-use super::writer::{Coalesce, Sink, late};
+use super::settings::Coalesce;
+use super::writer::{Sink, late};
 use crate::claim::Claim;
+use crate::error::{Error, ErrorKind, UpdateOutcome};
 use crate::layer::Counts;
 
 /// How often the callers that the last flush has answered get a turn before the next one goes out.
@@ -42,10 +44,10 @@ impl<S: Sink> Flusher<S> {
         let mut come = Vec::new();
         let mut open = true;
         while open || !self.queue.is_empty() {
-            let late = self
-                .queue
-                .oldest()
-                .and_then(|since| since.checked_add(self.settings.patience));
+            let next = [self.queue.ends(), self.queue.held_until()]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 count = calls.recv_many(&mut come, self.settings.batch), if open => {
                     open = count > 0;
@@ -55,7 +57,7 @@ impl<S: Sink> Flusher<S> {
                     Ok((id, ())) => id,
                     Err(panicked) => panicked.id(),
                 }),
-                () = tokio::time::sleep_until(late.unwrap_or_else(Instant::now)), if late.is_some() => self.expire(),
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.expire(),
             }
             while let Some(batch) = self.queue.next() {
                 self.send(batch);
@@ -98,11 +100,9 @@ impl<S: Sink> Flusher<S> {
     }
 
     fn expire(&mut self) {
-        let Some(moment) = Instant::now().checked_sub(self.settings.patience) else {
-            return;
-        };
-        for call in self.queue.late(moment) {
-            answer(call, Err(late(self.settings.patience)));
+        for call in self.queue.late(Instant::now()) {
+            // Its caller says the same of one that it has withdrawn.
+            answer(call, Err(late(&self.settings)));
         }
     }
 }
@@ -111,6 +111,12 @@ fn answer(call: Waiting, result: crate::Result<Vec<crate::Outcome>>) {
     // Room first, so that whoever hears the answer finds it. A caller that went away does not mind.
     drop(call.room);
     let _ = call.reply.send(result);
+}
+
+fn refuse(calls: Vec<Waiting>, error: &Error) {
+    for call in calls {
+        answer(call, Err(error.clone()));
+    }
 }
 
 /// Applies the updates of all calls together. What the sink refuses for the sake of one of them is halved until
@@ -124,6 +130,11 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
             .flat_map(|call| std::mem::take(&mut call.claims))
             .collect();
         match sink.flush(&claims).await {
+            Ok(outcomes) if outcomes.len() != claims.len() => {
+                let what = format!("{} answers came for {} updates", outcomes.len(), claims.len());
+                let error = Error::new(ErrorKind::Internal, what).outcome_as(UpdateOutcome::Unknown);
+                refuse(calls, &error);
+            }
             Ok(outcomes) => {
                 counts.add(claims.len());
                 let mut outcomes = outcomes.into_iter();
@@ -139,9 +150,7 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
                 let second = calls.split_off(calls.len() / 2);
                 rest.extend([second, calls]);
             }
-            Err(error) => calls
-                .into_iter()
-                .for_each(|call| answer(call, Err(error.clone()))),
+            Err(error) => refuse(calls, &error),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Many callers, one flush: updates that wait together are applied together, and answered after the commit.
 //!
-//! No timer: whoever comes while a flush is in the air goes into the next one, and a lone caller waits for
+//! Whoever comes while a flush is in the air goes into the next one, without a timer, and a lone caller waits for
 //! nobody. `writer` is where callers stand, `queue` what waits, `flusher` the one task that decides what goes
 //! out, and `backend` the layer that other backends get it by.
 
 mod backend;
 mod flusher;
 mod queue;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use backend::Coalescing;
-pub use writer::{Coalesce, Sink, Writer};
+pub use settings::Coalesce;
+pub use writer::{Sink, Writer};

@@ -1,27 +1,34 @@
 //! What waits to be flushed, by shares of the jobs.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::writer::Coalesce;
+use super::settings::Coalesce;
 use crate::claim::Claim;
 use crate::error::Result;
+use crate::layer::Ticket;
 use crate::outcome::Outcome;
 
 /// The updates of one call.
 pub(super) struct Waiting {
     pub(super) claims: Vec<Claim>,
-    /// Since when.
+    /// Since when it is queued.
     pub(super) since: Instant,
+    /// Until when its caller waits.
+    pub(super) end: Instant,
+    /// Taken when it goes out.
+    pub(super) ticket: Ticket,
     pub(super) reply: oneshot::Sender<Result<Vec<Outcome>>>,
     /// Given back with the answer.
     pub(super) room: OwnedSemaphorePermit,
 }
 
-/// A share of the jobs: its calls, in their order. One flush of a share is in the air at a time, so that a job's
-/// updates go out in the order in which they came and flushes don't wait for each other's locks.
+/// A share of the jobs: the calls that name one of them first, in their order. One flush of a share is in the air
+/// at a time, so that a job's updates go out in the order in which they came and flushes don't wait for each other's
+/// locks. (The other jobs of a call of several may be in other shares: their order is any, as for two writers.)
 #[derive(Default)]
 struct Share {
     calls: VecDeque<Waiting>,
@@ -42,6 +49,7 @@ pub(super) struct Queue {
     shares: Vec<Share>,
     batch: usize,
     beside: usize,
+    hold: Duration,
     flushes: usize,
     /// Flushes in the air.
     out: usize,
@@ -49,11 +57,12 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(settings: &Coalesce) -> Self {
-        let flushes = settings.flushers.max(1);
+        let flushes = settings.flushers;
         Self {
             shares: (0..flushes).map(|_| Share::default()).collect(),
-            batch: settings.batch.max(1),
-            beside: settings.beside.max(1),
+            batch: settings.batch,
+            beside: settings.beside,
+            hold: settings.hold,
             flushes,
             out: 0,
         }
@@ -79,24 +88,41 @@ impl Queue {
         self.out == 0 && self.shares.iter().all(|share| share.calls.is_empty())
     }
 
-    /// When the call that waits longest came.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    fn fronts(&self) -> impl Iterator<Item = (&Share, &Waiting)> {
         self.shares
             .iter()
-            .filter_map(|share| share.calls.front())
-            .map(|call| call.since)
-            .min()
+            .filter_map(|share| Some((share, share.calls.front()?)))
+    }
+
+    /// When the first caller of those that wait goes away.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.fronts().map(|(_, call)| call.end).min()
+    }
+
+    /// When something goes out though a flush is in the air and little waits.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        let since = self
+            .fronts()
+            .filter(|(share, _)| !share.is_out)
+            .map(|(_, call)| call.since)
+            .min()?;
+        (self.out > 0 && self.out < self.flushes).then(|| since + self.hold)
     }
 
     /// What is to go out now, if anything is.
     ///
     /// All that may go out is dealt to as many flushes as hold `beside` updates each: a lone caller's update goes
     /// out by itself, and a few dozen in one commit. While one is in the air another needs as many to be worth
-    /// its commit.
+    /// its commit, unless that one takes long. What has waited longest goes first, so that a share of few calls
+    /// is not passed over for large ones.
     pub(super) fn next(&mut self) -> Option<Batch> {
         let ready = self.ready();
         let free = self.flushes.saturating_sub(self.out);
-        if ready == 0 || free == 0 || (self.out > 0 && ready < self.beside) {
+        if ready == 0 || free == 0 {
+            return None;
+        }
+        let is_held = || self.held_until().is_some_and(|until| until > Instant::now());
+        if self.out > 0 && ready < self.beside && is_held() {
             return None;
         }
         let flushes = (ready / self.beside).clamp(1, free);
@@ -104,7 +130,7 @@ impl Queue {
         let mut idle: Vec<_> = (0..self.shares.len())
             .filter(|share| !self.shares[*share].is_out && self.shares[*share].updates > 0)
             .collect();
-        idle.sort_unstable_by_key(|share| std::cmp::Reverse(self.shares[*share].updates));
+        idle.sort_unstable_by_key(|share| self.shares[*share].calls.front().map(|call| call.since));
         let mut batch = Batch::default();
         for share in idle {
             if batch.updates >= enough {
@@ -112,11 +138,15 @@ impl Queue {
             }
             self.take(share, &mut batch);
         }
+        if batch.calls.is_empty() {
+            // All of it was withdrawn.
+            return None;
+        }
         self.out += 1;
         Some(batch)
     }
 
-    /// Adds the calls of a share that still fit.
+    /// Adds the calls of a share that still fit, but for those that were withdrawn.
     fn take(&mut self, at: usize, batch: &mut Batch) {
         let share = &mut self.shares[at];
         let mut has_any = false;
@@ -126,10 +156,13 @@ impl Queue {
             if batch.updates > 0 && batch.updates + more > self.batch {
                 break;
             }
-            batch.updates += more;
             share.updates -= more;
-            batch.calls.extend(share.calls.pop_front());
-            has_any = true;
+            let taken = share.calls.pop_front().filter(|call| call.ticket.take());
+            if let Some(call) = taken {
+                batch.updates += more;
+                batch.calls.push(call);
+                has_any = true;
+            }
         }
         if has_any {
             share.is_out = true;
@@ -145,17 +178,13 @@ impl Queue {
         }
     }
 
-    /// Takes out the calls that came before this moment.
+    /// Takes out the calls whose callers go away by this moment.
     pub(super) fn late(&mut self, moment: Instant) -> Vec<Waiting> {
         let mut late = Vec::new();
         for share in &mut self.shares {
-            while share.calls.front().is_some_and(|call| call.since <= moment) {
-                late.extend(
-                    share
-                        .calls
-                        .pop_front()
-                        .inspect(|call| share.updates -= call.claims.len()),
-                );
+            while let Some(call) = share.calls.pop_front_if(|call| call.end <= moment) {
+                share.updates -= call.claims.len();
+                late.push(call);
             }
         }
         late
@@ -163,7 +192,7 @@ impl Queue {
 }
 
 /// By the low bits of the job's id, which are random in every version of it, well mixed.
-fn share_of(claims: &[Claim], shares: usize) -> usize {
+pub(super) fn share_of(claims: &[Claim], shares: usize) -> usize {
     let Some(claim) = claims.first() else { return 0 };
     let (high, low) = claim.subject().request_id().as_u64_pair();
     let mixed = (high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15);

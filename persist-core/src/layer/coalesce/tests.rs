@@ -1,11 +1,12 @@
 //! What becomes of callers, whatever their flush meets.
 
+mod deadlines;
 mod gate;
+mod shares;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use self::gate::{BAD, DAMAGED, Gate, PANICS, call, claim, outcomes, writer};
+use self::gate::{BAD, DAMAGED, Gate, PANICS, SHORT, call, claim, outcomes, writer};
 use super::{Coalesce, Writer};
 use crate::{ErrorKind, UpdateOutcome};
 
@@ -165,30 +166,6 @@ async fn close_drains_and_then_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_too_long_is_withdrawn_and_what_is_in_the_air_is_not() {
-    let gate = Gate::new();
-    let settings = Coalesce::default().patience(Duration::from_secs(10)).room(2);
-    let writer = writer(&gate, settings);
-    let flying = call(&writer, [1]).await;
-    gate.begun(1).await;
-    let queued = call(&writer, [2]).await;
-    let begun = tokio::time::Instant::now();
-    let outside = writer.apply(&[claim(3)]).await.unwrap_err();
-    let error = queued.await.unwrap().unwrap_err();
-    for error in [outside, error] {
-        assert_eq!(
-            (error.kind(), error.outcome()),
-            (ErrorKind::Timeout, UpdateOutcome::NotApplied)
-        );
-    }
-    assert_eq!(begun.elapsed().as_secs(), 10);
-    gate.open(1);
-    assert_eq!(flying.await.unwrap().unwrap(), outcomes([1]));
-    writer.close().await;
-    assert_eq!(gate.flushes(), [[1]], "neither is sent later");
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_error_of_a_flush_is_told_to_all_of_it_with_its_facts() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default());
@@ -211,47 +188,6 @@ async fn an_error_of_a_flush_is_told_to_all_of_it_with_its_facts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn updates_of_one_job_are_never_in_two_flushes_and_keep_their_order() {
-    let gate = Gate::new();
-    let settings = Coalesce::default().batch(8).beside(3).flushers(4);
-    let writer = writer(&gate, settings);
-    let mut calls = Vec::new();
-    for _ in 0..40 {
-        for job in 1..=5 {
-            calls.push(call(&writer, [job]).await);
-        }
-    }
-    // Flushes end in any order; a job that is in the air must not be in another one.
-    let mut seen = 0;
-    while calls.iter().any(|call| !call.is_finished()) {
-        gate.begun(seen + 1).await;
-        let flushes = gate.flushes();
-        let flying = &flushes[seen..];
-        for (at, flush) in flying.iter().enumerate() {
-            for other in &flying[at + 1..] {
-                assert!(
-                    !flush.iter().any(|job| other.contains(job)),
-                    "one job in two flushes: {flying:?}"
-                );
-            }
-        }
-        assert!(flushes.iter().all(|flush| flush.len() <= 8));
-        seen = flushes.len();
-        gate.open(flying.len());
-        while gate.permits.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-    }
-    for called in calls {
-        called.await.unwrap().unwrap();
-    }
-    assert_eq!(gate.flushes().concat().len(), 200, "each once");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_large_call_goes_by_chunks_and_what_is_stored_is_not_called_unapplied() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default().batch(4));
@@ -271,28 +207,21 @@ async fn a_large_call_goes_by_chunks_and_what_is_stored_is_not_called_unapplied(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_dealt_to_as_many_flushes_as_are_worth_their_commit() {
+async fn a_sink_that_answers_too_little_is_not_believed() {
     let gate = Gate::new();
-    let settings = Coalesce::default().beside(10).flushers(4);
-    let writer = writer(&gate, settings);
+    let writer = writer(&gate, Coalesce::default());
     let first = call(&writer, [1]).await;
     gate.begun(1).await;
-    let mut calls = Vec::new();
-    for job in 2..=36 {
-        calls.push(call(&writer, [job]).await);
-    }
-    gate.begun(2).await;
-    gate.open(1_000);
+    let others = [call(&writer, [2]).await, call(&writer, [SHORT]).await];
+    gate.open(2);
     first.await.unwrap().unwrap();
-    for called in calls {
-        called.await.unwrap().unwrap();
+    for called in others {
+        let error = called.await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Internal, UpdateOutcome::Unknown)
+        );
     }
-    let flushes = gate.flushes();
-    assert!(
-        flushes.len() >= 3 && flushes[1].len() >= 10,
-        "more than one, none but the last for a few: {flushes:?}"
-    );
-    assert_eq!(flushes.concat().len(), 36);
 }
 
 #[test]

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::flusher::Flusher;
 use super::queue::Waiting;
+use super::settings::Coalesce;
 use crate::claim::Claim;
-use crate::deadlines::{CHUNK, Deadlines};
+use crate::deadlines::end_of;
 use crate::error::{Error, ErrorKind, Result, UpdateOutcome};
-use crate::layer::Counts;
+use crate::layer::{Counts, Ticket};
 use crate::outcome::Outcome;
 
 /// Where flushes go.
@@ -27,75 +27,9 @@ pub trait Sink: Send + Sync + 'static {
     async fn flush(&self, claims: &[Claim]) -> Result<Vec<Outcome>>;
 }
 
-/// How a [`Writer`] batches. The defaults are those of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Coalesce {
-    /// Updates that may wait or be in the air; who comes beyond them waits for room: 8,192.
-    pub room: u32,
-    /// Most updates of one flush: 512, a chunk. Only a call that brings more makes a larger one.
-    pub batch: usize,
-    /// Flushes in the air at once, each with the updates of its share of the jobs: 4.
-    pub flushers: usize,
-    /// Updates that make one more flush worth its commit, beside one that is in the air: 20. A statement costs
-    /// the server as much as some ten updates; with 64 callers 12 to 32 are equally fast within the noise (2026-11).
-    pub beside: usize,
-    /// How long an update may wait for its flush before it is withdrawn: 10 s.
-    pub patience: Duration,
-}
-
-impl Default for Coalesce {
-    fn default() -> Self {
-        Self {
-            room: 8_192,
-            batch: CHUNK,
-            flushers: 4,
-            beside: 20,
-            patience: Deadlines::default().write,
-        }
-    }
-}
-
-impl Coalesce {
-    /// With the deadline of a write as the longest time in the queue.
-    #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
-    }
-
-    /// With so much room; at least 1 update.
-    #[must_use]
-    pub fn room(mut self, updates: u32) -> Self {
-        self.room = updates.max(1);
-        self
-    }
-
-    /// With flushes of at most so many updates; at least 1.
-    #[must_use]
-    pub fn batch(mut self, updates: usize) -> Self {
-        self.batch = updates.max(1);
-        self
-    }
-
-    /// With so many updates for one more flush beside others; at least 1.
-    #[must_use]
-    pub fn beside(mut self, updates: usize) -> Self {
-        self.beside = updates.max(1);
-        self
-    }
-
-    /// With so many flushes in the air at most; at least 1.
-    #[must_use]
-    pub fn flushers(mut self, flushes: usize) -> Self {
-        self.flushers = flushes.max(1);
-        self
-    }
-}
-
 /// Applies the updates of concurrent callers together, and answers each after the commit.
 ///
-/// First in, first out for each job. A caller that goes away does not take back what it has queued. When room is
+/// First in, first out among calls that name one job first, which is all calls of a single update. A caller that goes away does not take back what it has queued. When room is
 /// short, callers wait for it in their order: there is no unbounded buffer. What the sink refuses as invalid in a
 /// flush fails for its own caller alone. A panic in the sink is an error of those that it concerned.
 pub struct Writer {
@@ -128,8 +62,9 @@ impl Writer {
     /// Cancel-safe: what is queued is applied whether or not the caller still waits.
     ///
     /// # Errors
-    /// `Closed` after [`close`](Self::close); `Timeout` with `NotApplied` for what waited too long for its flush;
-    /// `OutcomeUnknown` when a flush ended without an answer; and whatever the sink says.
+    /// `Closed` after [`close`](Self::close); `Busy` when there was no room in time; `Timeout` after the patience of
+    /// the settings, for each chunk, with `NotApplied` where it was not sent yet; `OutcomeUnknown` when a flush
+    /// ended without an answer; and whatever the sink says.
     pub async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if self.is_closed() {
             return Err(closed());
@@ -148,23 +83,26 @@ impl Writer {
     }
 
     async fn chunk(&self, claims: Vec<Claim>) -> Result<Vec<Outcome>> {
-        let since = Instant::now();
+        let end = end_of(self.settings.patience);
         // Whoever brings more than there is room has all of it.
         let need = u32::try_from(claims.len())
             .unwrap_or(u32::MAX)
             .min(self.settings.room);
         let room = Arc::clone(&self.room).acquire_many_owned(need);
-        let room = match tokio::time::timeout(self.settings.patience, room).await {
+        let room = match timeout_at(end, room).await {
             Ok(room) => room.map_err(|_| closed())?,
-            Err(_) => return Err(late(self.settings.patience)),
+            Err(_) => return Err(full(&self.settings)),
         };
         if self.is_closed() {
             return Err(closed());
         }
         let (reply, answer) = oneshot::channel();
+        let ticket = Ticket::default();
         let waiting = Waiting {
             claims,
-            since,
+            since: Instant::now(),
+            end,
+            ticket: ticket.clone(),
             reply,
             room,
         };
@@ -172,11 +110,19 @@ impl Writer {
             let what = "the runtime in which this handle was opened has ended";
             return Err(Error::new(ErrorKind::Closed, what));
         }
-        let gone = |_| {
-            let what = "the flush ended before its answer came; sending again is safe";
-            Err(Error::new(ErrorKind::OutcomeUnknown, what))
-        };
-        answer.await.unwrap_or_else(gone)
+        match timeout_at(end, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                let what = "the flush ended before its answer came; sending again is safe";
+                Err(Error::new(ErrorKind::OutcomeUnknown, what))
+            }
+            Err(_) if ticket.withdraw() => Err(late(&self.settings)),
+            Err(_) => {
+                let waited = self.settings.patience.as_millis();
+                let what = format!("no answer within {waited} ms; sending again is safe");
+                Err(Error::new(ErrorKind::Timeout, what))
+            }
+        }
     }
 
     /// Refuses new updates and waits until all that were accepted are answered. Cancel-safe: call it again.
@@ -208,9 +154,15 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "this handle was closed")
 }
 
+fn full(settings: &Coalesce) -> Error {
+    let (room, waited) = (settings.room, settings.patience.as_millis());
+    let what = format!("the queue of the writer was full for {waited} ms: {room} updates wait");
+    Error::new(ErrorKind::Busy, what).outcome_as(UpdateOutcome::NotApplied)
+}
+
 /// The error of what was not sent in time.
-pub(super) fn late(patience: Duration) -> Error {
-    let waited = patience.as_millis();
+pub(super) fn late(settings: &Coalesce) -> Error {
+    let waited = settings.patience.as_millis();
     let what = format!("waited {waited} ms for its turn in the queue of the writer; withdrawn");
     Error::new(ErrorKind::Timeout, what).outcome_as(UpdateOutcome::NotApplied)
 }

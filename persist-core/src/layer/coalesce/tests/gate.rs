@@ -11,16 +11,21 @@ use uuid::Uuid;
 use crate::layer::{Coalesce, Sink, Writer};
 use crate::{Claim, Error, ErrorKind, JobState, JobUpdate, Outcome, Result, SystemClock};
 
-/// Claims of this job are refused as invalid, the next has a damaged row, those of the last make the sink panic.
+/// Claims of this job are refused as invalid, the next has a damaged row, those of the third make the sink panic,
+/// those of the fourth lose an answer, and those of the last never get any.
 pub(super) const BAD: u128 = 1_000_000;
 pub(super) const DAMAGED: u128 = 1_000_001;
 pub(super) const PANICS: u128 = 1_000_002;
+pub(super) const SHORT: u128 = 1_000_003;
+pub(super) const FREEZES: u128 = 1_000_004;
 
 /// Each flush takes a permit; what it was given is kept.
 pub(super) struct Gate {
     pub(super) permits: Semaphore,
     begun: watch::Sender<usize>,
     pub(super) flushes: Mutex<Vec<Vec<u128>>>,
+    /// All claims in the order in which their flushes began.
+    pub(super) claims: Mutex<Vec<Claim>>,
     pub(super) failure: Mutex<Option<ErrorKind>>,
 }
 
@@ -30,6 +35,7 @@ impl Gate {
             permits: Semaphore::new(0),
             begun: watch::Sender::new(0),
             flushes: Mutex::default(),
+            claims: Mutex::default(),
             failure: Mutex::default(),
         })
     }
@@ -57,7 +63,11 @@ impl Sink for Gate {
     async fn flush(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         let numbers: Vec<_> = claims.iter().map(number).collect();
         self.flushes.lock().push(numbers.clone());
+        self.claims.lock().extend_from_slice(claims);
         self.begun.send_modify(|begun| *begun += 1);
+        if numbers.contains(&FREEZES) {
+            std::future::pending::<()>().await;
+        }
         self.permits.acquire().await.unwrap().forget();
         assert!(!numbers.contains(&PANICS), "made to panic");
         if numbers.contains(&BAD) {
@@ -73,12 +83,17 @@ impl Sink for Gate {
         let outcome = |number: &u128| Outcome::Applied {
             created: number.is_multiple_of(2),
         };
-        Ok(numbers.iter().map(outcome).collect())
+        let known = numbers.iter().filter(|number| **number != SHORT);
+        Ok(known.map(outcome).collect())
     }
 }
 
 pub(super) fn claim(number: u128) -> Claim {
-    let update = JobUpdate::new(Uuid::from_u128(number), JobState::Queued);
+    claim_of(number, 1)
+}
+
+pub(super) fn claim_of(number: u128, attempt: u32) -> Claim {
+    let update = JobUpdate::new(Uuid::from_u128(number), JobState::Queued).attempt(attempt);
     update.check(&SystemClock).unwrap()
 }
 
@@ -93,7 +108,11 @@ pub(super) type Call = JoinHandle<Result<Vec<Outcome>>>;
 
 /// Calls, and waits until the call stands in the queue or in the air.
 pub(super) async fn call(writer: &Arc<Writer>, numbers: impl IntoIterator<Item = u128>) -> Call {
-    let claims: Vec<_> = numbers.into_iter().map(claim).collect();
+    call_with(writer, numbers.into_iter().map(claim).collect()).await
+}
+
+/// As [`call`], with these claims.
+pub(super) async fn call_with(writer: &Arc<Writer>, claims: Vec<Claim>) -> Call {
     let depth = writer.depth() + claims.len();
     let called = tokio::spawn({
         let writer = Arc::clone(writer);
