@@ -1,0 +1,148 @@
+//! What goes out together, and who waits for whom.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::super::queue::share_of;
+use super::gate::{FREEZES, Gate, call, call_with, claim, claim_of, writer};
+use crate::layer::Coalesce;
+use crate::{ErrorKind, UpdateOutcome};
+
+#[tokio::test(start_paused = true)]
+async fn updates_of_one_job_are_never_in_two_flushes_and_keep_their_order() {
+    let gate = Gate::new();
+    let settings = Coalesce::default().batch(8).beside(3).flushers(4);
+    let writer = writer(&gate, settings);
+    let mut calls = Vec::new();
+    for attempt in 1..=40 {
+        for job in 1..=5 {
+            calls.push(call_with(&writer, vec![claim_of(job, attempt)]).await);
+        }
+    }
+    // Flushes end in any order; a job that is in the air must not be in another one.
+    let mut seen = 0;
+    while calls.iter().any(|call| !call.is_finished()) {
+        gate.begun(seen + 1).await;
+        let flushes = gate.flushes();
+        let flying = &flushes[seen..];
+        for (at, flush) in flying.iter().enumerate() {
+            for other in &flying[at + 1..] {
+                assert!(
+                    !flush.iter().any(|job| other.contains(job)),
+                    "one job in two flushes: {flying:?}"
+                );
+            }
+        }
+        assert!(flushes.iter().all(|flush| flush.len() <= 8));
+        seen = flushes.len();
+        gate.open(flying.len());
+        while gate.permits.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for called in calls {
+        called.await.unwrap().unwrap();
+    }
+    for job in 1..=5 {
+        let claims = gate.claims.lock();
+        let attempts = claims
+            .iter()
+            .filter(|claim| claim.subject().request_id().as_u128() == job)
+            .map(|claim| claim.attempt().get());
+        assert!(attempts.eq(1..=40), "each once, in the order in which they came");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_dealt_to_as_many_flushes_as_are_worth_their_commit() {
+    let gate = Gate::new();
+    let settings = Coalesce::default().beside(10).flushers(4);
+    let writer = writer(&gate, settings);
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let mut calls = Vec::new();
+    for job in 2..=36 {
+        calls.push(call(&writer, [job]).await);
+    }
+    gate.begun(2).await;
+    gate.open(1_000);
+    first.await.unwrap().unwrap();
+    for called in calls {
+        called.await.unwrap().unwrap();
+    }
+    let flushes = gate.flushes();
+    assert!(
+        flushes.len() >= 3 && flushes[1].len() >= 10,
+        "more than one, none but the last for a few: {flushes:?}"
+    );
+    assert_eq!(flushes.concat().len(), 36);
+}
+
+/// The first job of each share.
+fn one_of_each() -> Vec<u128> {
+    let is_of = |share: usize| (1..).find(move |job| share_of(&[claim(*job)], 4) == share);
+    (0..4).filter_map(is_of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_is_held_up_holds_up_its_own_jobs_only() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    gate.open(1_000);
+    let frozen = call(&writer, [FREEZES]).await;
+    gate.begun(1).await;
+    for job in one_of_each() {
+        let begun = Instant::now();
+        let answer = writer.apply(&[claim(job)]).await;
+        if share_of(&[claim(job)], 4) == share_of(&[claim(FREEZES)], 4) {
+            let error = answer.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.outcome()),
+                (ErrorKind::Timeout, UpdateOutcome::NotApplied)
+            );
+        } else {
+            answer.unwrap();
+            let waited = begun.elapsed();
+            assert!(waited < Duration::from_millis(20), "{job} waited {waited:?}");
+        }
+    }
+    assert_eq!(
+        frozen.await.unwrap().unwrap_err().outcome(),
+        UpdateOutcome::Unknown
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_caller_is_not_passed_over_for_busy_shares() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default().hold(Duration::from_secs(60)));
+    let jobs = one_of_each();
+    let mut busy = tokio::task::JoinSet::new();
+    for job in jobs[..2].iter().copied() {
+        for _ in 0..2 {
+            let writer = std::sync::Arc::clone(&writer);
+            let claims: Vec<_> = (1..=512).map(|attempt| claim_of(job, attempt)).collect();
+            busy.spawn(async move { while writer.apply(&claims).await.is_ok() {} });
+        }
+    }
+    busy.spawn({
+        let gate = std::sync::Arc::clone(&gate);
+        async move {
+            loop {
+                sleep(Duration::from_millis(3)).await;
+                gate.open(1);
+            }
+        }
+    });
+    gate.begun(4).await;
+    for job in jobs[2..].iter().copied().cycle().take(20) {
+        let begun = Instant::now();
+        writer.apply(&[claim(job)]).await.unwrap();
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_millis(30), "{job} waited {waited:?}");
+    }
+}
