@@ -86,7 +86,7 @@ impl Builder {
         self
     }
 
-    /// Most connections; the driver's default unless set.
+    /// Most connections beside the writer's own; the driver's default unless set.
     pub fn connections(mut self, connections: u32) -> Self {
         self.options.connections = Some(connections);
         self

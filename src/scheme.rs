@@ -14,7 +14,7 @@ use crate::switch::Switch;
 pub struct OpenOptions {
     /// Deadlines of every call.
     pub deadlines: Deadlines,
-    /// Most connections; the driver's default where `None`. SQLite: its readers.
+    /// Most connections beside the writer's own; the driver's default where `None`. SQLite: its readers.
     pub connections: Option<u32>,
 }
 
@@ -26,7 +26,7 @@ impl OpenOptions {
         self
     }
 
-    /// Most connections.
+    /// Most connections beside the writer's own.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = Some(connections);

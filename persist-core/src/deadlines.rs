@@ -31,6 +31,9 @@ pub fn end_of(within: Duration) -> Instant {
 /// Most updates of one statement or transaction.
 pub const CHUNK: usize = 512;
 
+/// Most batches of updates in the air at once, each on a connection that nothing else takes.
+pub const FLUSHERS: usize = 4;
+
 impl Default for Deadlines {
     fn default() -> Self {
         Self {

@@ -250,9 +250,9 @@ impl Error {
     }
 
     /// Whether it is about one claim, or the row that one is about, and says nothing of others beside it: an
-    /// invalid value, or a row that can't be read, which carries its `table`. Those others may be sent again.
+    /// invalid value, or a row that can't be read, which carries its `request_id`. Those others may be sent again.
     pub fn is_of_one_claim(&self) -> bool {
-        self.0.kind == ErrorKind::InvalidInput || self.context("table").is_some()
+        self.0.kind == ErrorKind::InvalidInput || self.context("request_id").is_some()
     }
 
     /// The message alone, without the operation.

@@ -58,9 +58,10 @@ pub struct Health {
     pub dropped: u64,
     /// Updates that were sent without an answer and given up, since the start.
     pub unknown: u64,
-    /// Commits of updates that this handle's writer made, since the start; 0 where there is no writer.
+    /// Flushes that this handle's writer made, since the start; 0 where there is no writer. Each is one commit, but where
+    /// one subject came more than once, or its slot was taken: Postgres then commits part by part.
     pub flushes: u64,
-    /// Updates in those commits.
+    /// Updates in those.
     pub flushed: u64,
     /// Kind of the last error, as a word.
     pub last_error: Option<String>,

@@ -38,7 +38,7 @@ pub use attributes::{Attribute, Attributes};
 pub use backend::{Capabilities, PersistBackend};
 pub use claim::Claim;
 pub use cursor::{Cursor, Position};
-pub use deadlines::{CHUNK, Deadlines, end_of};
+pub use deadlines::{CHUNK, Deadlines, FLUSHERS, end_of};
 pub use error::{Error, ErrorKind, Result, Retry, UpdateOutcome};
 pub use event::{Event, EventOrder, EventPosition, EventQuery, Seq};
 pub use ext::PersistExt;

@@ -9,8 +9,8 @@ use crate::error::{Phase, classify};
 use crate::seed::shown;
 use crate::session::Session;
 
-/// Foreign keys, triggers and rules of the current schema's tables, in words. A foreign key that cascades takes
-/// its own rows along.
+/// Foreign keys, triggers, rules and heirs of the current schema's tables, in words. A foreign key that cascades
+/// takes its own rows along; rows of an heir are read with those of its table and are in none of its indexes.
 pub(crate) async fn to_rows(session: &mut Session) -> Result<Vec<String>> {
     listed(session, &rows_sql("current_schema()")).await
 }
@@ -31,7 +31,11 @@ fn rows_sql(schema: &str) -> String {
          UNION SELECT 'trigger', g.tgname::text, NULL, t.relname::text FROM pg_trigger g \
          JOIN pg_class t ON t.oid = g.tgrelid WHERE NOT g.tgisinternal AND {ours} \
          UNION SELECT 'rule', r.rulename::text, NULL, t.relname::text FROM pg_rewrite r \
-         JOIN pg_class t ON t.oid = r.ev_class WHERE {ours}"
+         JOIN pg_class t ON t.oid = r.ev_class WHERE {ours} \
+         UNION SELECT 'heir', o.relname::text, NULL, t.relname::text FROM pg_inherits i \
+         JOIN pg_class t ON t.oid = i.inhparent JOIN pg_class o ON o.oid = i.inhrelid WHERE {ours} \
+         UNION SELECT 'parent', p.relname::text, NULL, t.relname::text FROM pg_inherits i \
+         JOIN pg_class t ON t.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent WHERE {ours}"
     )
 }
 
@@ -65,6 +69,8 @@ async fn listed(session: &mut Session, sql: &str) -> Result<Vec<String>> {
         ]
         .map(Option::unwrap_or_default);
         found.push(match (kind.as_str(), owner.as_str()) {
+            ("heir", _) => format!("table {} inherits from {table}", shown(&name)),
+            ("parent", _) => format!("{table} inherits from table {}", shown(&name)),
             ("view", _) => format!("view {} reads {table}", shown(&name)),
             (kind, "") => format!("{kind} {} is on {table}", shown(&name)),
             (kind, owner) => format!("{kind} {} of {} points at {table}", shown(&name), shown(owner)),

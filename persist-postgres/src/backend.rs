@@ -109,7 +109,7 @@ impl PersistBackend for PostgresBackend {
             let (statements, chunk) = (Arc::clone(&self.statements), Arc::<[Claim]>::from(chunk));
             let merged = self
                 .pool
-                .run("apply", self.deadlines.write, Scope::Single, move |session| {
+                .run("apply", self.deadlines.write, Scope::Flush, move |session| {
                     let (statements, chunk) = (Arc::clone(&statements), Arc::clone(&chunk));
                     Box::pin(async move { merge::chunk(session, &statements, &chunk).await })
                 });

@@ -44,7 +44,8 @@ impl PostgresConfig {
         self
     }
 
-    /// Most connections; at least one.
+    /// Most connections for all but updates; at least one. Updates have [`FLUSHERS`](persist_core::FLUSHERS) more
+    /// of their own, so that slow reads don't keep them waiting.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(1);

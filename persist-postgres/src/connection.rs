@@ -11,14 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use persist_core::{Error, ErrorKind, Result, UpdateOutcome, end_of};
+use persist_core::{Error, ErrorKind, FLUSHERS, Result, UpdateOutcome, end_of};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{PLANNER, PostgresConfig};
 use crate::error::{Phase, classify};
+use crate::permits::{Permits, closed};
 use crate::session::{Session, keeps_connection};
 use crate::tries::Tries;
 
@@ -30,6 +31,9 @@ pub(crate) type Work<'s, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 's
 pub(crate) enum Scope {
     /// Each statement stands for itself.
     Single,
+    /// So does each of a batch of updates; it runs on a connection that nothing else may take, so that slow reads
+    /// never keep updates waiting.
+    Flush,
     /// All commit together.
     Transaction,
 }
@@ -43,14 +47,14 @@ const ASK: Duration = Duration::from_millis(1_000);
 pub(crate) struct Pool {
     options: PgConnectOptions,
     target: String,
-    size: u32,
     begin: Arc<str>,
     /// How long a call waits for a connection at most, however long its own deadline is.
     patience: Duration,
     /// How long it waits for the beginning of a transaction, which nothing holds up but a server that froze.
     answer: Duration,
     pooler: bool,
-    permits: Arc<Semaphore>,
+    calls: Permits,
+    flushes: Permits,
     idle: Mutex<Vec<Live>>,
     /// Raised when connections made so far can't be trusted: their server may have been demoted.
     generation: AtomicU64,
@@ -90,7 +94,8 @@ impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
             .field("target", &self.target)
-            .field("size", &self.size)
+            .field("calls", &self.calls.size())
+            .field("flushes", &self.flushes.size())
             .finish_non_exhaustive()
     }
 }
@@ -119,16 +124,15 @@ impl Pool {
         } else {
             "BEGIN".to_owned()
         };
-        let size = config.connections;
         Ok(Arc::new(Self {
             target: format!("{}:{}", options.get_host(), options.get_port()),
             options,
-            size,
             begin: begin.into(),
             patience: config.deadlines.connect,
             answer: config.deadlines.read,
             pooler: config.url.pooler,
-            permits: Arc::new(Semaphore::new(size as usize)),
+            calls: Permits::new(config.connections as usize),
+            flushes: Permits::new(FLUSHERS),
             idle: Mutex::new(Vec::new()),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -192,7 +196,7 @@ impl Pool {
     where
         W: for<'s> Fn(&'s mut Session) -> Work<'s, T> + Send + Sync,
     {
-        let mut lease = self.acquire(end.min(end_of(self.patience)), fresh).await?;
+        let mut lease = self.acquire(scope, end.min(end_of(self.patience)), fresh).await?;
         let called = call(&mut lease.live.session, scope, self.answer, work);
         let Ok(answer) = timeout_at(end, called).await else {
             let what = format!("no answer within {} ms", deadline.as_millis());
@@ -214,18 +218,12 @@ impl Pool {
         Err(Failed::On { error, was_fresh })
     }
 
-    async fn acquire(&self, end: Instant, fresh: bool) -> Result<Lease> {
-        let permit = match timeout_at(end, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(closed()),
-            Err(_) => {
-                let what = format!(
-                    "no connection became free in time: pool of {}, all in use",
-                    self.size
-                );
-                return Err(Error::new(ErrorKind::Busy, what).with("pool", self.size));
-            }
+    async fn acquire(&self, scope: Scope, end: Instant, fresh: bool) -> Result<Lease> {
+        let permits = match scope {
+            Scope::Flush => &self.flushes,
+            Scope::Single | Scope::Transaction => &self.calls,
         };
+        let permit = permits.take(end).await?;
         if fresh {
             // The one that is made takes the place of one that is kept.
             self.forget_oldest();
@@ -335,7 +333,7 @@ impl Pool {
 
     /// Makes one connection, to learn early what is wrong.
     pub(crate) async fn probe(&self, deadline: Duration) -> Result<()> {
-        let lease = self.acquire(end_of(deadline), false).await?;
+        let lease = self.acquire(Scope::Single, end_of(deadline), false).await?;
         self.give_back(lease);
         Ok(())
     }
@@ -343,9 +341,8 @@ impl Pool {
     /// Refuses new calls, waits for accepted ones, and lets go of the connections.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // Every call ends by its deadline, so this does too. An error means that somebody else closed it.
-        let _all = self.permits.acquire_many(self.size).await;
-        self.permits.close();
+        self.flushes.close().await;
+        self.calls.close().await;
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for live in idle {
             let _ = timeout(ASK, live.session.connection.close()).await;
@@ -353,16 +350,12 @@ impl Pool {
     }
 }
 
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the backend was closed")
-}
-
 async fn call<T, W>(session: &mut Session, scope: Scope, answer: Duration, work: &W) -> Result<T>
 where
     W: for<'s> Fn(&'s mut Session) -> Work<'s, T>,
 {
     match scope {
-        Scope::Single => work(session).await,
+        Scope::Single | Scope::Flush => work(session).await,
         Scope::Transaction => {
             let begun = timeout(answer, session.begin()).await;
             begun.unwrap_or_else(|_| {

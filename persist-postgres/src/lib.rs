@@ -17,6 +17,7 @@ pub mod job;
 mod lock;
 mod merge;
 mod migrate;
+mod permits;
 mod pgpass;
 mod prune;
 mod records;

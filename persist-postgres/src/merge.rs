@@ -13,9 +13,9 @@ use crate::error::{Phase, classify};
 use crate::row;
 use crate::session::Session;
 use crate::statements::{Statements, keys_of, slot_arguments};
+use crate::tries::MOST_AT_ONCE;
 use crate::waves::{self, Found, Looked, Moved, Returned, Settled, Wave};
 
-const MOST_AT_ONCE: u64 = 20;
 /// How often a slot may be seen without its row. One look is one snapshot, in which both are or neither is, but
 /// where shards answer each has its own.
 const MOST_WITHOUT_ROW: u64 = 5;
@@ -182,7 +182,9 @@ async fn pause(times: u64) {
 
 fn damaged(subject: &Subject) -> Error {
     let what = format!("{subject} has history and no row; the database is damaged or was edited");
-    Error::new(ErrorKind::Corrupt, what).with("table", table(subject))
+    Error::new(ErrorKind::Corrupt, what)
+        .with("table", table(subject))
+        .with("request_id", subject.request_id())
 }
 
 fn table(subject: &Subject) -> &'static str {

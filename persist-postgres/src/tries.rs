@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use persist_core::{Error, ErrorKind, Result, Retry, UpdateOutcome};
 
-const MOST_AT_ONCE: u64 = 20;
+/// How often what gave way to others is tried at once.
+pub(crate) const MOST_AT_ONCE: u64 = 20;
 
 /// What the tries of one call have met so far.
 #[derive(Debug, Default)]
@@ -50,11 +51,15 @@ impl Tries {
             return Ok(Duration::ZERO);
         }
         let pause = Duration::from_micros(rand::random_range(0..=2_000 * (self.at_once + 1)));
-        if error.retry() == Retry::Now && self.at_once < MOST_AT_ONCE && left > pause {
-            self.at_once += 1;
-            return Ok(pause);
+        if error.retry() != Retry::Now {
+            return Err(self.last(error));
         }
-        Err(self.last(error))
+        if self.at_once == MOST_AT_ONCE || left <= pause {
+            // Whoever calls has no reason to do at once again what did not help so often.
+            return Err(self.last(error.retry_as(Retry::Later)));
+        }
+        self.at_once += 1;
+        Ok(pause)
     }
 
     /// The answer of a call that ends in this error: once it may have been applied, no later failure says that
@@ -117,8 +122,8 @@ mod tests {
         let busy = of(ErrorKind::Busy, "40001").retry_as(Retry::Now);
         let error = tries.again(busy, true, LEFT).unwrap_err();
         assert_eq!(
-            (error.kind(), error.outcome()),
-            (ErrorKind::Busy, UpdateOutcome::Unknown)
+            (error.kind(), error.outcome(), error.retry()),
+            (ErrorKind::Busy, UpdateOutcome::Unknown, Retry::Later)
         );
     }
 

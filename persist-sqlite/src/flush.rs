@@ -24,6 +24,11 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Whether the caller can't take it back any more.
+    fn is_ours(&self) -> bool {
+        self.ticket.take() || !self.ticket.is_withdrawn()
+    }
+
     fn answer(self, result: Result<Vec<Outcome>>) {
         // A caller that went away has no wish to hear it.
         let _ = self.reply.send(result);
@@ -37,33 +42,31 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
         Ok(session) => session,
         Err(error) => return refuse(batches, &error),
     };
-    let batches = match begin(session, batches) {
-        Ok(batches) if batches.is_empty() => return,
-        Ok(batches) => batches,
-        Err((batches, error)) => return refuse(batches, &error),
-    };
-    match merge(session, &batches, &counts) {
-        Ok(outcomes) => {
-            for (batch, outcomes) in batches.into_iter().zip(outcomes) {
-                batch.answer(Ok(outcomes));
+    let mut rest = vec![batches];
+    while let Some(batches) = rest.pop() {
+        let mut batches = match begin(session, batches) {
+            Ok(batches) if batches.is_empty() => continue,
+            Ok(batches) => batches,
+            Err((batches, error)) => {
+                refuse(batches, &error);
+                continue;
             }
-        }
-        // A value that the database refuses, a row that is damaged: only its own caller is to suffer.
-        Err(error) if error.is_of_one_claim() && batches.len() > 1 => {
-            for batch in batches {
-                alone(session, batch, &counts);
+        };
+        match merge(session, &batches, &counts) {
+            Ok(outcomes) => {
+                for (batch, outcomes) in batches.into_iter().zip(outcomes) {
+                    batch.answer(Ok(outcomes));
+                }
             }
+            // A value that the database refuses, a row that is damaged: only its own caller is to suffer. Halved and
+            // not one by one, for each part costs a commit.
+            Err(error) if error.is_of_one_claim() && batches.len() > 1 => {
+                let second = batches.split_off(batches.len() / 2);
+                rest.extend([second, batches]);
+            }
+            Err(error) => refuse(batches, &error),
         }
-        Err(error) => refuse(batches, &error),
     }
-}
-
-fn alone(session: &mut Session, batch: Batch, counts: &Counts) {
-    let result = match session.begin(batch.lock) {
-        Ok(()) => merge(session, std::slice::from_ref(&batch), counts),
-        Err(failed) => Err(session.judge(failed, Phase::Statement)),
-    };
-    batch.answer(result.map(|mut outcomes| outcomes.pop().unwrap_or_default()));
 }
 
 fn refuse(batches: Vec<Batch>, error: &Error) {
@@ -94,7 +97,7 @@ fn begin(session: &mut Session, mut batches: Vec<Batch>) -> Result<Vec<Batch>, (
             }
         }
     }
-    batches.retain(|batch| batch.ticket.take());
+    batches.retain(Batch::is_ours);
     if batches.is_empty() {
         session.roll_back();
     }

@@ -156,7 +156,9 @@ impl<'c, 'f> Rows<'c, 'f> {
     pub(crate) fn current(&mut self, subject: &'f Subject) -> Result<Current, Failed> {
         let index = self.find(subject)?.ok_or_else(|| {
             let what = format!("{subject} has history and no row; the file is damaged or was edited");
-            Error::new(ErrorKind::Corrupt, what).with("table", self.table.name)
+            Error::new(ErrorKind::Corrupt, what)
+                .with("table", self.table.name)
+                .with("request_id", subject.request_id())
         })?;
         Ok(self.rows[index].row.current())
     }

@@ -99,7 +99,9 @@ impl<'c> Slots<'c> {
         let mut rows = self.standing.query(key)?;
         let row = rows.next()?.ok_or_else(|| {
             let what = format!("a slot of {subject} is held and can't be found; the file is damaged");
-            Error::new(ErrorKind::Corrupt, what).with("table", EVENTS)
+            Error::new(ErrorKind::Corrupt, what)
+                .with("table", EVENTS)
+                .with("request_id", id)
         })?;
         let mut attributes = Attributes::default();
         for (column, attribute) in (4..).zip(Attribute::ALL) {

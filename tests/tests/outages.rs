@@ -9,7 +9,9 @@ mod retries;
 
 use std::time::{Duration, Instant};
 
-use persist::{Deadlines, Error, ErrorKind, JobQuery, JobState, OnUnavailable, Persist};
+use persist::{
+    Deadlines, Error, ErrorKind, EventOrder, EventQuery, JobQuery, JobState, OnUnavailable, Persist,
+};
 use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
 use persist_tests::process;
 use persist_tests::sample;
@@ -323,29 +325,34 @@ async fn r1_more_callers_than_connections_all_get_through() {
         assert_eq!(call.await.unwrap().unwrap(), sample::CREATED);
     }
     persist.close().await.unwrap();
-    // While a call holds the only connection, others wait no longer than it may take to get one.
+    // While a read holds the only connection, others wait no longer than it may take to get one, and updates do
+    // not wait at all: theirs are of their own.
     let mut short = deadlines(process::BOUND);
     short.connect = Duration::from_secs(3);
     let persist = builder().deadlines(short).connections(1);
     let persist = persist.connect().await.unwrap();
     let schema = persist_tests::place::Place::at(url.clone()).schema();
     let mut other = cluster::connect(&url).await;
-    let lock = format!("BEGIN; LOCK TABLE {schema}.events IN ACCESS EXCLUSIVE MODE");
+    let lock = format!("BEGIN; LOCK TABLE {schema}.persist_meta IN ACCESS EXCLUSIVE MODE");
     sqlx::Executor::execute(&mut other, sqlx::raw_sql(sqlx::AssertSqlSafe(lock)))
         .await
         .unwrap();
-    let holder = record(&persist, 65);
-    let waits =
-        format!("SELECT count(*) FROM pg_locks WHERE relation = '{schema}.events'::regclass AND NOT granted");
-    process::until("the call holds the connection", async || {
+    let reader = persist.clone();
+    let history = EventQuery::default().order(EventOrder::BySeq);
+    let holder = tokio::spawn(async move { reader.events(&history).await });
+    let waits = format!(
+        "SELECT count(*) FROM pg_locks WHERE relation = '{schema}.persist_meta'::regclass AND NOT granted"
+    );
+    process::until("the read holds the connection", async || {
         let waits = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waits.clone()));
         waits.fetch_one(&mut other).await.unwrap() > 0
     })
     .await;
+    assert_eq!(record(&persist, 65).await.unwrap().unwrap(), sample::CREATED);
     let error = persist.jobs(&JobQuery::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
     assert!(error.to_string().contains("pool of 1, all in use"), "{error}");
     sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
-    assert_eq!(holder.await.unwrap().unwrap(), sample::CREATED);
+    assert_eq!(holder.await.unwrap().unwrap().items.len(), 50);
     persist.close().await.unwrap();
 }

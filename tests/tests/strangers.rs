@@ -26,6 +26,16 @@ async fn m14_tables_that_others_hang_on_are_left_alone() {
             "view busy reads jobs",
             "DROP VIEW busy",
         ),
+        (
+            "CREATE TABLE old_jobs () INHERITS (jobs)",
+            "table old_jobs inherits from jobs",
+            "DROP TABLE old_jobs",
+        ),
+        (
+            "CREATE TABLE machines (); ALTER TABLE vms INHERIT machines",
+            "vms inherits from table machines",
+            "ALTER TABLE vms NO INHERIT machines",
+        ),
     ];
     for (statements, told, drops) in attached {
         let place = with(&[seed::TABLES, seed::ROWS, statements]).await;

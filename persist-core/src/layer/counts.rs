@@ -1,8 +1,8 @@
-//! What a writer has committed.
+//! What a writer has stored.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Commits of updates since the start, for [`Health`](crate::Health).
+/// Flushes of updates since the start, for [`Health`](crate::Health).
 #[derive(Debug, Default)]
 pub struct Counts {
     flushes: AtomicU64,
@@ -10,13 +10,13 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Notes a commit of so many updates.
+    /// Notes a flush of so many updates.
     pub fn add(&self, updates: usize) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         self.updates.fetch_add(updates as u64, Ordering::Relaxed);
     }
 
-    /// Commits, and the updates in them.
+    /// Flushes, and the updates in them.
     pub fn get(&self) -> (u64, u64) {
         (
             self.flushes.load(Ordering::Relaxed),

@@ -112,6 +112,25 @@ async fn t7_only_the_caller_with_the_poison_fails() {
         [Outcome::Applied { created: true }]
     );
     assert_eq!(stored(&place), [1, 3], "the guilty batch left nothing");
+    // Those beside it are not committed one by one: halves of 64 are 6.
+    let before = writer.counts.get().0;
+    let poison = claim(job(5, JobState::Queued, 1).actor("poison"));
+    let mut answers = Vec::new();
+    let batches = (100..164).map(|number| {
+        let claims = if number == 120 {
+            vec![poison.clone()]
+        } else {
+            one(number)
+        };
+        let (batch, _, answer) = batch(claims, PATIENCE);
+        answers.push(answer);
+        batch
+    });
+    flush(&mut writer, batches.collect());
+    for (number, answer) in (100..).zip(answers) {
+        assert_eq!(answer.await.unwrap().is_ok(), number != 120);
+    }
+    assert_eq!(writer.counts.get().0 - before, 6);
 }
 
 #[tokio::test]

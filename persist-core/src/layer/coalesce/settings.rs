@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deadlines::{CHUNK, Deadlines};
+use crate::deadlines::{CHUNK, Deadlines, FLUSHERS};
 
 /// How a [`Writer`](super::Writer) batches. The defaults are those of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Default for Coalesce {
         Self {
             room: 8_192,
             batch: CHUNK,
-            flushers: 4,
+            flushers: FLUSHERS,
             beside: 20,
             hold: Duration::from_millis(10),
             patience: Deadlines::default().write,

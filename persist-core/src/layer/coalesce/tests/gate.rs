@@ -74,7 +74,7 @@ impl Sink for Gate {
             return Err(Error::invalid("state", "made to fail"));
         }
         if numbers.contains(&DAMAGED) {
-            return Err(Error::new(ErrorKind::Corrupt, "made to fail").with("table", "jobs"));
+            return Err(Error::new(ErrorKind::Corrupt, "made to fail").with("request_id", DAMAGED));
         }
         if let Some(kind) = *self.failure.lock() {
             return Err(Error::new(kind, "made to fail").with("sqlstate", "57P01"));
