@@ -86,7 +86,8 @@ impl Builder {
         self
     }
 
-    /// Most connections beside the writer's own; the driver's default unless set.
+    /// Most connections beside those of updates, which are 4 on Postgres and 1 on SQLite; the driver's default (8)
+    /// unless set.
     pub fn connections(mut self, connections: u32) -> Self {
         self.options.connections = Some(connections);
         self

@@ -14,7 +14,8 @@ use crate::switch::Switch;
 pub struct OpenOptions {
     /// Deadlines of every call.
     pub deadlines: Deadlines,
-    /// Most connections beside the writer's own; the driver's default where `None`. SQLite: its readers.
+    /// Most connections beside those of updates, which are 4 on Postgres; the driver's default where `None`. SQLite:
+    /// its readers.
     pub connections: Option<u32>,
 }
 
@@ -26,7 +27,7 @@ impl OpenOptions {
         self
     }
 
-    /// Most connections beside the writer's own.
+    /// Most connections beside those of updates.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = Some(connections);

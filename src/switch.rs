@@ -10,6 +10,7 @@ use persist_core::{
     Claim, Clock, Error, ErrorKind, Outcome, PersistBackend, Result, Retry, Timestamp, UpdateOutcome,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::heal::{Outages, heal};
@@ -55,8 +56,8 @@ pub(crate) struct Switch {
     enabled: AtomicBool,
     dropped: AtomicU64,
     unknown: AtomicU64,
-    /// Whether a write was stored since it got ready.
-    worked: AtomicBool,
+    /// When a write was stored last, since it got ready.
+    stored: Mutex<Option<Instant>>,
     pub(crate) outages: Mutex<Outages>,
     stop: watch::Sender<bool>,
     /// True when closing has come to its end.
@@ -122,7 +123,7 @@ impl Switch {
             enabled,
             dropped: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
-            worked: AtomicBool::new(false),
+            stored: Mutex::default(),
             outages: Mutex::new(Outages::new()),
             stop: watch::Sender::new(false),
             ended: watch::Sender::new(false),
@@ -206,7 +207,7 @@ impl Switch {
             situation.last_error = Some(error.kind());
             self.start_healing();
         }
-        if self.worked.swap(false, Ordering::AcqRel) {
+        if self.stored.lock().take().is_some() {
             self.outages.lock().end();
         }
         self.tell(
@@ -291,9 +292,10 @@ impl Switch {
             let Some((driver, epoch)) = self.writer()? else {
                 return Ok(self.drop_all(chunk.len()));
             };
+            let begun = Instant::now();
             let error = match driver.apply(chunk).await {
                 Ok(outcomes) => {
-                    self.worked.store(true, Ordering::Release);
+                    *self.stored.lock() = Some(Instant::now());
                     return Ok(outcomes);
                 }
                 Err(error) => error,
@@ -304,7 +306,7 @@ impl Switch {
             if Self::is_callers(error.kind()) {
                 return Err(error);
             }
-            if Self::is_of_one_call(&error) {
+            if Self::is_of_one_call(&error) || self.stored_beside(begun, &error) {
                 self.tell(&error, "updates are dropped");
             } else {
                 self.turn_off(epoch, &error);
@@ -322,6 +324,13 @@ impl Switch {
     /// Whether an error says nothing about the next call: a lock held too long, a row that can't be read.
     fn is_of_one_call(error: &Error) -> bool {
         error.kind() == ErrorKind::Busy || error.is_of_one_claim()
+    }
+
+    /// Whether a call ran out of time while others were answered in the second half of it: a row that somebody
+    /// locked, not an outage.
+    fn stored_beside(&self, begun: Instant, error: &Error) -> bool {
+        let stored = self.stored.lock().map(|stored| stored.elapsed());
+        error.kind() == ErrorKind::Timeout && stored.is_some_and(|ago| ago < begun.elapsed() / 2)
     }
 
     /// Whether an error is the caller's to handle also where history is optional.

@@ -21,7 +21,7 @@ pub struct Deadlines {
 }
 
 /// The longest time that is counted; `Duration::MAX`, meaning for ever, is more than an [`Instant`] can hold.
-const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
 /// When what begins now ends. For backends and layers.
 pub fn end_of(within: Duration) -> Instant {

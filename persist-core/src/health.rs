@@ -58,8 +58,8 @@ pub struct Health {
     pub dropped: u64,
     /// Updates that were sent without an answer and given up, since the start.
     pub unknown: u64,
-    /// Flushes that this handle's writer made, since the start; 0 where there is no writer. Each is one commit, but where
-    /// one subject came more than once, or its slot was taken: Postgres then commits part by part.
+    /// Flushes that this handle's writer made, since the start; 0 where there is no writer. Each is one commit, but
+    /// where one slot came more than once and brought more: Postgres then commits part by part.
     pub flushes: u64,
     /// Updates in those.
     pub flushed: u64,

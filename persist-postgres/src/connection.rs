@@ -7,19 +7,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use persist_core::{Error, ErrorKind, FLUSHERS, Result, UpdateOutcome, end_of};
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{PLANNER, PostgresConfig};
 use crate::error::{Phase, classify};
-use crate::permits::{Permits, closed};
+use crate::lane::{Lane, Live, closed};
 use crate::session::{Session, keeps_connection};
 use crate::tries::Tries;
 
@@ -38,11 +38,6 @@ pub(crate) enum Scope {
     Transaction,
 }
 
-const LIFETIME: Duration = Duration::from_secs(300);
-/// A connection that was idle for longer is asked whether it lives: firewalls forget without a word.
-const QUIET: Duration = Duration::from_secs(30);
-const ASK: Duration = Duration::from_millis(1_000);
-
 /// The connections of one backend.
 pub(crate) struct Pool {
     options: PgConnectOptions,
@@ -53,23 +48,14 @@ pub(crate) struct Pool {
     /// How long it waits for the beginning of a transaction, which nothing holds up but a server that froze.
     answer: Duration,
     pooler: bool,
-    calls: Permits,
-    flushes: Permits,
-    idle: Mutex<Vec<Live>>,
+    calls: Lane,
+    flushes: Lane,
     /// Raised when connections made so far can't be trusted: their server may have been demoted.
     generation: AtomicU64,
     closed: AtomicBool,
 }
 
-struct Live {
-    session: Session,
-    born: Instant,
-    used: Instant,
-    lifetime: Duration,
-    generation: u64,
-}
-
-/// A connection in use. Dropped, it is cut: only [`Lease::give_back`] keeps it.
+/// A connection in use. Dropped, it is cut: only [`Lane::rest`] keeps it.
 struct Lease {
     live: Live,
     fresh: bool,
@@ -128,12 +114,13 @@ impl Pool {
             target: format!("{}:{}", options.get_host(), options.get_port()),
             options,
             begin: begin.into(),
-            patience: config.deadlines.connect,
+            // An update's caller gives up when its deadline ends. To hear that nothing was sent, and why, it must be told
+            // before.
+            patience: config.deadlines.connect.min(config.deadlines.write * 9 / 10),
             answer: config.deadlines.read,
             pooler: config.url.pooler,
-            calls: Permits::new(config.connections as usize),
-            flushes: Permits::new(FLUSHERS),
-            idle: Mutex::new(Vec::new()),
+            calls: Lane::new(config.connections as usize),
+            flushes: Lane::new(FLUSHERS),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }))
@@ -204,14 +191,14 @@ impl Pool {
         };
         let error = match answer {
             Ok(value) => {
-                self.give_back(lease);
+                self.lane(scope).rest(lease.live);
                 return Ok(value);
             }
             Err(error) => error,
         };
         let was_fresh = lease.fresh;
         if keeps_connection(&error) {
-            self.give_back(lease);
+            self.lane(scope).rest(lease.live);
         } else if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::OutcomeUnknown) {
             self.forget_idle();
         }
@@ -219,31 +206,19 @@ impl Pool {
     }
 
     async fn acquire(&self, scope: Scope, end: Instant, fresh: bool) -> Result<Lease> {
-        let permits = match scope {
-            Scope::Flush => &self.flushes,
-            Scope::Single | Scope::Transaction => &self.calls,
-        };
-        let permit = permits.take(end).await?;
+        let lane = self.lane(scope);
+        let permit = lane.permit(end).await?;
+        let generation = self.generation.load(Ordering::Acquire);
         if fresh {
             // The one that is made takes the place of one that is kept.
-            self.forget_oldest();
-        }
-        while !fresh && let Some(mut live) = self.pop_idle() {
-            if live.used.elapsed() > QUIET {
-                let ask = (Instant::now() + ASK).min(end);
-                if !matches!(timeout_at(ask, live.session.connection.ping()).await, Ok(Ok(()))) {
-                    // Those that were quiet as long are not asked: each would cost a second.
-                    self.forget_quiet();
-                    continue;
-                }
-            }
+            lane.forget_oldest();
+        } else if let Some(live) = lane.resting(generation, end).await {
             return Ok(Lease {
                 live,
                 fresh: false,
                 _permit: permit,
             });
         }
-        let generation = self.generation.load(Ordering::Acquire);
         let session = timeout_at(end, self.connect()).await.unwrap_or_else(|_| {
             let what = format!(
                 "no connection to {} in time; check host, port and the server",
@@ -251,58 +226,24 @@ impl Pool {
             );
             Err(Error::new(ErrorKind::Timeout, what).outcome_as(UpdateOutcome::NotApplied))
         })?;
-        let now = Instant::now();
-        // Spread, so that connections made together are not made anew together.
-        let lifetime = LIFETIME.mul_f64(rand::random_range(0.9..1.1));
         Ok(Lease {
-            live: Live {
-                session,
-                born: now,
-                used: now,
-                lifetime,
-                generation,
-            },
+            live: Live::new(session, generation),
             fresh: true,
             _permit: permit,
         })
     }
 
-    fn pop_idle(&self) -> Option<Live> {
-        let generation = self.generation.load(Ordering::Acquire);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // The one used last is the one that surely lives; old ones at the bottom leave by their age.
-        idle.retain(|live| live.generation == generation && live.born.elapsed() < live.lifetime);
-        idle.pop()
-    }
-
-    fn give_back(&self, lease: Lease) {
-        let Lease {
-            mut live, _permit, ..
-        } = lease;
-        live.used = Instant::now();
-        if !live.session.is_broken && !self.closed.load(Ordering::Acquire) {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(live);
+    fn lane(&self, scope: Scope) -> &Lane {
+        match scope {
+            Scope::Flush => &self.flushes,
+            Scope::Single | Scope::Transaction => &self.calls,
         }
     }
 
     fn forget_idle(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn forget_oldest(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if !idle.is_empty() {
-            idle.remove(0);
-        }
-    }
-
-    fn forget_quiet(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|live| live.used.elapsed() <= QUIET);
+        self.flushes.forget_all();
+        self.calls.forget_all();
     }
 
     async fn connect(&self) -> Result<Session> {
@@ -334,7 +275,7 @@ impl Pool {
     /// Makes one connection, to learn early what is wrong.
     pub(crate) async fn probe(&self, deadline: Duration) -> Result<()> {
         let lease = self.acquire(Scope::Single, end_of(deadline), false).await?;
-        self.give_back(lease);
+        self.calls.rest(lease.live);
         Ok(())
     }
 
@@ -343,10 +284,6 @@ impl Pool {
         self.closed.store(true, Ordering::Release);
         self.flushes.close().await;
         self.calls.close().await;
-        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
-        for live in idle {
-            let _ = timeout(ASK, live.session.connection.close()).await;
-        }
     }
 }
 

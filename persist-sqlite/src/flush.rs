@@ -38,12 +38,16 @@ impl Batch {
 /// Merges all of them, and answers all of them.
 pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
     let counts = Arc::clone(&writer.counts);
-    let session = match writer.session() {
-        Ok(session) => session,
-        Err(error) => return refuse(batches, &error),
-    };
     let mut rest = vec![batches];
     while let Some(batches) = rest.pop() {
+        // Again for each part: a connection that a commit spoiled is opened anew.
+        let session = match writer.session() {
+            Ok(session) => session,
+            Err(error) => {
+                refuse(batches, &error);
+                continue;
+            }
+        };
         let mut batches = match begin(session, batches) {
             Ok(batches) if batches.is_empty() => continue,
             Ok(batches) => batches,

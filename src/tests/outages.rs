@@ -145,6 +145,33 @@ async fn a_row_that_cannot_be_read_is_no_outage() {
     assert_eq!(persist.health().await.unwrap().dropped, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_late_while_others_are_answered_is_no_outage() {
+    let open = Opener::new("late");
+    let held = Arc::clone(&open.held);
+    let persist = connect(open, OnUnavailable::BestEffort).await.unwrap();
+    for (others, mode) in [(true, Mode::Ready), (false, Mode::Degraded)] {
+        let (end, ended) = tokio::sync::oneshot::channel();
+        held.lock().push(ended);
+        let late = tokio::spawn({
+            let persist = persist.clone();
+            async move { persist.record_job_state(queued(1)).await }
+        });
+        while !held.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(Duration::from_secs(9)).await;
+        if others {
+            persist.record_job_state(queued(2)).await.unwrap();
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        end.send(ErrorKind::Timeout).unwrap();
+        assert_eq!(late.await.unwrap().unwrap(), Outcome::Dropped);
+        assert_eq!(persist.health().await.unwrap().mode, mode);
+    }
+    assert_eq!(persist.health().await.unwrap().unknown, 2);
+}
+
 #[tokio::test]
 async fn what_an_earlier_chunk_has_stored_is_not_called_unapplied() {
     let (persist, failure) = start("chunks", OnUnavailable::BestEffort, None).await;

@@ -231,7 +231,9 @@ async fn r1_calls_again_do_not_outgrow_the_pool() {
 async fn r1_a_new_connection_takes_the_place_of_one_that_is_kept() {
     let (place, backend, name) = store(shared().fresh_schema_url(), 1).await;
     let ended = [1, 2].map(|n| sample::job(n, JobState::Succeeded));
-    backend.apply(&sample::claims(ended).unwrap()).await.unwrap();
+    let recorder = place.migrated().await.unwrap();
+    recorder.apply(&sample::claims(ended).unwrap()).await.unwrap();
+    recorder.close().await.unwrap();
     fails(&place, "DELETE", "jobs", "26000", 1).await;
     let mut other = cluster::connect(place.url()).await;
     let lock = format!(

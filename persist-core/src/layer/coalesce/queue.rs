@@ -26,6 +26,10 @@ pub(super) struct Waiting {
     pub(super) room: OwnedSemaphorePermit,
 }
 
+/// Shares of the jobs. Many more than flushes: a flush that is held up keeps its shares, and with them jobs that it
+/// does not have.
+pub(super) const SHARES: usize = 64;
+
 /// A share of the jobs: the calls that name one of them first, in their order. One flush of a share is in the air
 /// at a time, so that a job's updates go out in the order in which they came and flushes don't wait for each other's
 /// locks. (The other jobs of a call of several may be in other shares: their order is any, as for two writers.)
@@ -57,19 +61,18 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(settings: &Coalesce) -> Self {
-        let flushes = settings.flushers;
         Self {
-            shares: (0..flushes).map(|_| Share::default()).collect(),
+            shares: (0..SHARES).map(|_| Share::default()).collect(),
             batch: settings.batch,
             beside: settings.beside,
             hold: settings.hold,
-            flushes,
+            flushes: settings.flushers,
             out: 0,
         }
     }
 
     pub(super) fn add(&mut self, call: Waiting) {
-        let share = share_of(&call.claims, self.shares.len());
+        let share = share_of(&call.claims);
         let share = &mut self.shares[share];
         share.updates += call.claims.len();
         share.calls.push_back(call);
@@ -192,9 +195,9 @@ impl Queue {
 }
 
 /// By the low bits of the job's id, which are random in every version of it, well mixed.
-pub(super) fn share_of(claims: &[Claim], shares: usize) -> usize {
+pub(super) fn share_of(claims: &[Claim]) -> usize {
     let Some(claim) = claims.first() else { return 0 };
     let (high, low) = claim.subject().request_id().as_u64_pair();
     let mixed = (high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as usize % shares
+    (mixed >> 32) as usize % SHARES
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deadlines::{CHUNK, Deadlines, FLUSHERS};
+use crate::deadlines::{CHUNK, Deadlines, FLUSHERS, LONGEST};
 
 /// How a [`Writer`](super::Writer) batches. The defaults are those of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +61,16 @@ impl Coalesce {
     }
 
     /// How long fewer than those wait for a flush in the air: 10 ms, several times what a healthy one takes. One
-    /// that is held up, by a lock or a server process that froze, then holds up nobody but its own jobs.
+    /// that is held up, by a lock or a server process that froze, then holds up its own jobs, and those few of others
+    /// that go by the same shares (there are 64).
     #[must_use]
     pub fn hold(mut self, time: Duration) -> Self {
-        self.hold = time;
+        self.hold = time.min(LONGEST);
         self
     }
 
-    /// Flushes in the air at once, at least 1: 4. Each has the updates of its share of the jobs.
+    /// Flushes in the air at once, at least 1: [`FLUSHERS`]. The Postgres backend has connections for as many; more
+    /// would wait for one.
     #[must_use]
     pub fn flushers(mut self, flushes: usize) -> Self {
         self.flushers = flushes.max(1);

@@ -20,18 +20,20 @@ use crate::outcome::Outcome;
 /// Where flushes go.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
-    /// Applies claims, all or none, and answers after the commit: one outcome for each, by position.
+    /// Applies claims and answers after the commit: one outcome for each, by position.
     ///
     /// # Errors
-    /// `InvalidInput` where it is a claim that is refused: the flush is then halved until it stands alone.
+    /// Whatever meets it, with [`Error::outcome`] for all of the claims. One that
+    /// [is of one claim](Error::is_of_one_claim) has the flush halved until that claim's call stands alone.
     async fn flush(&self, claims: &[Claim]) -> Result<Vec<Outcome>>;
 }
 
 /// Applies the updates of concurrent callers together, and answers each after the commit.
 ///
-/// First in, first out among calls that name one job first, which is all calls of a single update. A caller that goes away does not take back what it has queued. When room is
-/// short, callers wait for it in their order: there is no unbounded buffer. What the sink refuses as invalid in a
-/// flush fails for its own caller alone. A panic in the sink is an error of those that it concerned.
+/// First in, first out among calls that name one job first, which is all calls of a single update. A caller that
+/// goes away does not take back what it has queued. When room is short, callers wait for it in their order: there is
+/// no unbounded buffer. What the sink refuses for the sake of one claim fails for its own caller alone. A panic in
+/// the sink is an error of those that it concerned.
 pub struct Writer {
     sender: mpsc::UnboundedSender<Waiting>,
     room: Arc<Semaphore>,
@@ -57,9 +59,10 @@ impl Writer {
     }
 
     /// Applies claims in order; by chunks of a flush's size, so that a large batch leaves room to others between
-    /// its chunks. Each chunk is all or none.
+    /// its chunks.
     ///
-    /// Cancel-safe: what is queued is applied whether or not the caller still waits.
+    /// Cancel-safe: what is queued is applied whether or not the caller still waits, unless its time runs out before
+    /// its turn comes.
     ///
     /// # Errors
     /// `Closed` after [`close`](Self::close); `Busy` when there was no room in time; `Timeout` after the patience of

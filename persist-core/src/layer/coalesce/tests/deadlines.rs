@@ -43,7 +43,7 @@ async fn what_waits_too_long_is_withdrawn_and_what_is_in_the_air_is_unknown() {
 
 /// A frozen server: the flush before took nine seconds, and the next one never ends.
 #[tokio::test(start_paused = true)]
-async fn the_time_in_the_queue_is_part_of_the_deadline() {
+async fn c6_the_time_in_the_queue_is_part_of_the_deadline() {
     let gate = Gate::new();
     let settings = Coalesce::default().patience(Duration::from_secs(10)).flushers(1);
     let writer = writer(&gate, settings);
@@ -82,8 +82,25 @@ async fn halving_is_within_the_deadline() {
     first.await.unwrap().unwrap();
     gate.begun(3).await;
     for called in calls {
-        assert_eq!(called.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+        let error = called.await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Timeout, UpdateOutcome::Unknown)
+        );
     }
     assert_eq!(begun.elapsed().as_secs(), 10);
     gate.open(1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_without_end_are_cut_to_what_a_clock_can_count() {
+    let gate = Gate::new();
+    let settings = Coalesce::default().patience(Duration::MAX).hold(Duration::MAX);
+    let writer = writer(&gate, settings);
+    let first = call(&writer, [1]).await;
+    gate.begun(1).await;
+    let second = call(&writer, [2]).await;
+    gate.open(2);
+    assert_eq!(first.await.unwrap().unwrap(), outcomes([1]));
+    assert_eq!(second.await.unwrap().unwrap(), outcomes([2]));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::super::queue::share_of;
+use super::super::queue::{SHARES, share_of};
 use super::gate::{FREEZES, Gate, call, call_with, claim, claim_of, writer};
 use crate::layer::Coalesce;
 use crate::{ErrorKind, UpdateOutcome};
@@ -82,45 +82,59 @@ async fn what_waits_is_dealt_to_as_many_flushes_as_are_worth_their_commit() {
     assert_eq!(flushes.concat().len(), 36);
 }
 
-/// The first job of each share.
-fn one_of_each() -> Vec<u128> {
-    let is_of = |share: usize| (1..).find(move |job| share_of(&[claim(*job)], 4) == share);
-    (0..4).filter_map(is_of).collect()
+/// A job of each of the first so many shares.
+fn jobs_of(shares: usize) -> Vec<u128> {
+    let is_of = |share: usize| (1..).find(move |job| share_of(&[claim(*job)]) == share);
+    (0..shares).filter_map(is_of).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_is_held_up_holds_up_its_own_jobs_only() {
+async fn c6_a_flush_that_is_held_up_holds_up_its_own_shares_only() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default());
-    gate.open(1_000);
-    let frozen = call(&writer, [FREEZES]).await;
+    let first = call(&writer, [999_999]).await;
     gate.begun(1).await;
-    for job in one_of_each() {
-        let begun = Instant::now();
-        let answer = writer.apply(&[claim(job)]).await;
-        if share_of(&[claim(job)], 4) == share_of(&[claim(FREEZES)], 4) {
-            let error = answer.unwrap_err();
-            assert_eq!(
-                (error.kind(), error.outcome()),
-                (ErrorKind::Timeout, UpdateOutcome::NotApplied)
-            );
-        } else {
-            answer.unwrap();
-            let waited = begun.elapsed();
-            assert!(waited < Duration::from_millis(20), "{job} waited {waited:?}");
-        }
+    // Eight callers in one flush, and one of them is the one whose job is held up.
+    let (together, others) = jobs_of(SHARES)
+        .into_iter()
+        .partition::<Vec<_>, _>(|job| job % 8 == 0);
+    let mut held = vec![call(&writer, [FREEZES]).await];
+    for job in together.iter().take(7) {
+        held.push(call(&writer, [*job]).await);
     }
+    gate.open(1_000);
+    first.await.unwrap().unwrap();
+    gate.begun(2).await;
+    assert_eq!(gate.flushes()[1].len(), 8);
+    let shares: Vec<_> = gate.flushes()[1]
+        .iter()
+        .map(|job| share_of(&[claim(*job)]))
+        .collect();
+    for job in others {
+        let begun = Instant::now();
+        if shares.contains(&share_of(&[claim(job)])) {
+            continue;
+        }
+        writer.apply(&[claim(job)]).await.unwrap();
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_millis(20), "{job} waited {waited:?}");
+    }
+    let behind = writer.apply(&[claim_of(FREEZES, 2)]).await.unwrap_err();
     assert_eq!(
-        frozen.await.unwrap().unwrap_err().outcome(),
-        UpdateOutcome::Unknown
+        (behind.kind(), behind.outcome()),
+        (ErrorKind::Timeout, UpdateOutcome::NotApplied)
     );
+    for called in held {
+        let error = called.await.unwrap().unwrap_err();
+        assert_eq!(error.outcome(), UpdateOutcome::Unknown);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_caller_is_not_passed_over_for_busy_shares() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default().hold(Duration::from_secs(60)));
-    let jobs = one_of_each();
+    let jobs = jobs_of(4);
     let mut busy = tokio::task::JoinSet::new();
     for job in jobs[..2].iter().copied() {
         for _ in 0..2 {

@@ -1,0 +1,142 @@
+//! The connections of one sort of work: how many may be in use at once, and those that rest.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use persist_core::{Error, ErrorKind, Result};
+use sqlx::Connection as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::session::Session;
+
+const LIFETIME: Duration = Duration::from_secs(300);
+/// A connection that was idle for longer is asked whether it lives: firewalls forget without a word.
+const QUIET: Duration = Duration::from_secs(30);
+const ASK: Duration = Duration::from_millis(1_000);
+
+/// See above. Reads have one and updates another, so that neither takes the other's warm connections.
+pub(crate) struct Lane {
+    size: usize,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Live>>,
+    closed: AtomicBool,
+}
+
+/// A connection, and what tells whether it may be trusted.
+pub(crate) struct Live {
+    pub(crate) session: Session,
+    born: Instant,
+    used: Instant,
+    lifetime: Duration,
+    generation: u64,
+}
+
+impl Live {
+    pub(crate) fn new(session: Session, generation: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            session,
+            born: now,
+            used: now,
+            // Spread, so that connections made together are not made anew together.
+            lifetime: LIFETIME.mul_f64(rand::random_range(0.9..1.1)),
+            generation,
+        }
+    }
+
+    async fn answers(&mut self, end: Instant) -> bool {
+        let ask = (Instant::now() + ASK).min(end);
+        matches!(timeout_at(ask, self.session.connection.ping()).await, Ok(Ok(())))
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(size: usize) -> Self {
+        Self {
+            size,
+            permits: Arc::new(Semaphore::new(size)),
+            idle: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// # Errors
+    /// `Busy` where none became free in time, `Closed` after `close`.
+    pub(crate) async fn permit(&self, end: Instant) -> Result<OwnedSemaphorePermit> {
+        match timeout_at(end, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => permit.map_err(|_| closed()),
+            Err(_) => {
+                let what = format!(
+                    "no connection became free in time: pool of {}, all in use",
+                    self.size
+                );
+                Err(Error::new(ErrorKind::Busy, what).with("pool", self.size))
+            }
+        }
+    }
+
+    /// One that rests, of this generation, and lives.
+    pub(crate) async fn resting(&self, generation: u64, end: Instant) -> Option<Live> {
+        loop {
+            let mut live = self.pop(generation)?;
+            if live.used.elapsed() <= QUIET || live.answers(end).await {
+                return Some(live);
+            }
+            // Those that were quiet as long are not asked: each would cost a second.
+            self.idle().retain(|live| live.used.elapsed() <= QUIET);
+        }
+    }
+
+    fn pop(&self, generation: u64) -> Option<Live> {
+        let mut idle = self.idle();
+        // The one used last is the one that surely lives; old ones at the bottom leave by their age.
+        idle.retain(|live| live.generation == generation && live.born.elapsed() < live.lifetime);
+        idle.pop()
+    }
+
+    /// Keeps it for the next call, unless it is broken.
+    pub(crate) fn rest(&self, mut live: Live) {
+        live.used = Instant::now();
+        if !live.session.is_broken && !self.closed.load(Ordering::Acquire) {
+            self.idle().push(live);
+        }
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.idle().clear();
+    }
+
+    pub(crate) fn forget_oldest(&self) {
+        let mut idle = self.idle();
+        if !idle.is_empty() {
+            idle.remove(0);
+        }
+    }
+
+    /// Waits for all that is in use, which ends by its deadline, and lets go of the connections.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // An error means that somebody else closed it.
+        let all = u32::try_from(self.size).unwrap_or(u32::MAX);
+        let _all = self.permits.acquire_many(all).await;
+        self.permits.close();
+        let idle = std::mem::take(&mut *self.idle());
+        for live in idle {
+            let _ = timeout(ASK, live.session.connection.close()).await;
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Live>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the backend was closed")
+}
