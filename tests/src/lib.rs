@@ -40,6 +40,7 @@ mod cases;
 pub mod cluster;
 pub mod contention;
 pub mod factory;
+mod frames;
 pub mod lines;
 mod oracle;
 pub mod place;

@@ -1,15 +1,20 @@
-//! A TCP proxy between a client and the server that cuts, stalls and slows connections.
+//! A TCP proxy between a client and the server that cuts, stalls and slows connections, and counts messages.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::frames::Frames;
+pub use crate::frames::STARTUP;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Proxy {
 #[derive(Debug)]
 struct State {
     passed: [AtomicU64; 2],
+    /// How many messages of each letter.
+    messages: [Mutex<HashMap<u8, u64>>; 2],
     /// Cuts everything when so many bytes have passed this way; `u64::MAX` for never.
     cut_at: [AtomicU64; 2],
     /// Takes bytes and passes none on, without a word.
@@ -50,6 +57,7 @@ impl Proxy {
         let port = listener.local_addr().expect("is bound").port();
         let state = Arc::new(State {
             passed: Default::default(),
+            messages: Default::default(),
             cut_at: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
             silent: AtomicBool::new(false),
             pause: AtomicU64::new(0),
@@ -79,6 +87,14 @@ impl Proxy {
     /// How many bytes have passed this way.
     pub fn passed(&self, way: Way) -> u64 {
         self.state.passed[way as usize].load(Ordering::SeqCst)
+    }
+
+    /// How many messages of this letter have passed this way, on connections without TLS; [`STARTUP`] for those that
+    /// began a connection. A client's `S` (Sync) and `Q` (Query) each begin a round trip, which ends with the server's
+    /// `Z` (ReadyForQuery).
+    pub fn messages(&self, way: Way, letter: u8) -> u64 {
+        let messages = self.state.messages[way as usize].lock();
+        messages.get(&letter).copied().unwrap_or(0)
     }
 
     /// Cuts all connections when so many more bytes have passed this way; once.
@@ -128,6 +144,7 @@ async fn serve(client: TcpStream, server: u16, state: Arc<State>) {
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, state: &State) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
+    let mut frames = Frames::new(way == Way::There);
     loop {
         let pause = state.pause.load(Ordering::SeqCst);
         // Slow means small pieces too.
@@ -145,6 +162,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, state: 
         let passed = &state.passed[way as usize];
         let left = state.cut_at[way as usize].load(Ordering::SeqCst) - passed.load(Ordering::SeqCst);
         let piece = usize::try_from(left).unwrap_or(usize::MAX).min(read);
+        // Before it arrives, so that whoever has an answer finds it counted.
+        frames.feed(&buffer[..piece], |letter| {
+            *state.messages[way as usize].lock().entry(letter).or_default() += 1;
+        });
         to.write_all(&buffer[..piece]).await?;
         passed.fetch_add(piece as u64, Ordering::SeqCst);
         if piece as u64 == left {
