@@ -14,5 +14,7 @@ mod commits;
 mod load;
 #[path = "counters/log.rs"]
 mod log;
+#[path = "counters/syncs.rs"]
+mod syncs;
 #[path = "counters/wire.rs"]
 mod wire;

@@ -1,0 +1,159 @@
+//! Syncs of a SQLite file to the disk, as the kernel is asked for them.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use persist_core::JobState::{Queued, Running, Succeeded};
+use persist_core::Update;
+use persist_tests::place::{Database, Place};
+use persist_tests::{lines, process, sample};
+use serde_json::Value;
+
+/// Most syncs of the log that belong to no commit: the log's own head, and those before the log is moved into the
+/// file, when it is idle for a second and when it is closed. 2 were seen (2026-11-26).
+const BESIDE_COMMITS: u64 = 4;
+
+/// Whether system calls can be traced here; says so if not.
+fn can_trace() -> bool {
+    let mut strace = Command::new("strace");
+    let traced = strace.args(["-f", "-o", "/dev/null", "true"]).output();
+    let can = traced.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("not asked: there is no strace here, or it may not trace");
+    }
+    can
+}
+
+/// The `persist` program at work in a store, with the trace of its syncs and writes as a file.
+fn traced(place: &Place, trace: &Path, arguments: &[&str]) -> Command {
+    let persist = process::persist([&["--database-url", place.url()][..], arguments].concat());
+    let mut strace = Command::new("strace");
+    strace
+        .args([
+            "-f",
+            "-y",
+            "-e",
+            "trace=fsync,fdatasync,write,pwrite64,pwritev",
+            "-o",
+        ])
+        .arg(trace)
+        .arg(persist.get_program())
+        .args(persist.get_args());
+    process::without_settings(&mut strace);
+    strace
+}
+
+/// What was asked of the kernel, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// To write to the log.
+    Log,
+    /// To sync the log.
+    Sync,
+    /// To write to the pipe that is stdout.
+    Tell,
+}
+
+fn asked(trace: &Path) -> Vec<Asked> {
+    let text = std::fs::read_to_string(trace).unwrap();
+    // The second half of a call that was interrupted tells no file, and is not counted twice.
+    let call = |line: &str| {
+        let (_, call) = line.split_once(' ')?;
+        let call = call.trim_start();
+        let (name, arguments) = call.split_once('(')?;
+        let file = arguments.split_once('<')?.1.split_once('>')?.0;
+        match name {
+            "fsync" | "fdatasync" if file.ends_with("-wal") => Some(Asked::Sync),
+            "write" | "pwrite64" | "pwritev" if file.ends_with("-wal") => Some(Asked::Log),
+            "write" if arguments.starts_with("1<") => Some(Asked::Tell),
+            _ => None,
+        }
+    };
+    text.lines().filter_map(call).collect()
+}
+
+fn syncs(asked: &[Asked]) -> u64 {
+    asked.iter().filter(|asked| **asked == Asked::Sync).count() as u64
+}
+
+async fn migrated() -> Place {
+    let place = Place::empty(Database::Sqlite);
+    place.migrated().await.unwrap().close().await.unwrap();
+    place
+}
+
+/// A lone caller that waits for each answer: the log is synced once for each update, and before it is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_an_update_is_synced_once_and_before_it_is_told() {
+    if !can_trace() {
+        return;
+    }
+    let place = migrated().await;
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let mut child = traced(&place, &trace, &["import", "--outcomes"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut updates = 0;
+    for n in 1..40 {
+        for state in [Queued, Running, Succeeded] {
+            let line = lines::of(vec![Update::from(sample::job(n, state))]).remove(0);
+            writeln!(stdin, "{line}").unwrap();
+            let outcome = told.next().unwrap().unwrap();
+            assert!(outcome.contains("applied"), "{outcome}");
+            updates += 1;
+        }
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let asked = asked(&trace);
+    let synced = syncs(&asked);
+    assert!(
+        (updates..=updates + BESIDE_COMMITS).contains(&synced),
+        "{synced} syncs for {updates} commits"
+    );
+    let mut is_synced = true;
+    let mut answers = 0;
+    for what in asked {
+        match what {
+            Asked::Log => is_synced = false,
+            Asked::Sync => is_synced = true,
+            Asked::Tell => {
+                answers += 1;
+                assert!(is_synced, "answer {answers} was told before the log was synced");
+            }
+        }
+    }
+    assert!(answers >= updates, "{answers} answers are in the trace");
+}
+
+/// Many callers: as many syncs of the log as there are flushes, which share updates.
+#[tokio::test(flavor = "multi_thread")]
+async fn d4_a_flush_of_many_callers_is_synced_once() {
+    if !can_trace() {
+        return;
+    }
+    let place = migrated().await;
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let arguments = ["--format", "json", "bench", "--seconds", "1", "--callers", "64"];
+    let ran = process::run(&mut traced(&place, &trace, &arguments)).ok();
+    let told: Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
+    let number = |name: &str| told[name].as_f64().unwrap();
+    let flushes = number("flushes") as u64;
+    // Afterwards it removes its jobs, a thousand at a time, each of three updates at most.
+    let jobs = number("flushes") * number("mean_batch") / 3.0 + number("callers");
+    let removals = (jobs / 1_000.0).ceil() as u64;
+    let synced = syncs(&asked(&trace));
+    assert!(
+        (flushes..=flushes + removals + BESIDE_COMMITS).contains(&synced),
+        "{synced} syncs for {flushes} flushes and {removals} removals"
+    );
+    assert!(number("commits_per_update") <= 0.1, "{told}");
+}
