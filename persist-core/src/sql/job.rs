@@ -3,7 +3,7 @@
 use sea_query::{Expr, ExprTrait as _};
 use uuid::Uuid;
 
-use super::select::List;
+use super::select::{List, ranges_after};
 use super::{Dialect, JOB_COLUMNS, JOBS, Statement};
 use crate::error::Result;
 use crate::job::JobQuery;
@@ -25,10 +25,10 @@ pub fn jobs(dialect: Dialect, schema: Option<&str>, query: &JobQuery) -> Result<
     list.text("repo_url", query.repo_url.as_deref());
     list.text("runs_on", query.runs_on.as_deref());
     list.hex_prefix("commit_sha", query.commit_sha.as_deref());
-    list.created(query.created);
-    list.ids(query.ids);
-    let position = query
-        .position()?
-        .map(|(at, id)| [dialect.time(at), dialect.id(id)]);
+    let position = query.position()?;
+    let (created, ids) = ranges_after(query.order, query.created, query.ids, position);
+    list.created(created);
+    list.ids(ids);
+    let position = position.map(|(at, id)| [dialect.time(at), dialect.id(id)]);
     Ok(list.page(query.order, ["created_at", "request_id"], position, query.limit))
 }

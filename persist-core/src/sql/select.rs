@@ -2,9 +2,12 @@
 
 use sea_query::{Cond, Condition, Expr, ExprTrait as _, Order as SqlOrder, Query, SelectStatement, Value};
 
+use uuid::Uuid;
+
 use super::Dialect;
 use crate::page::{IdRange, Order, TimeRange};
 use crate::state::StateTable;
+use crate::time::Timestamp;
 
 /// A `SELECT` that a backend renders with its own query builder.
 pub type Statement = SelectStatement;
@@ -132,7 +135,55 @@ impl List {
     }
 }
 
+/// What is left of a query's ranges for a page that begins after this position: without the bounds that it implies.
+///
+/// A database that is told two bounds of one column may begin at the weaker one and pass over all that was read before
+/// (SQLite 3.51: 190,000 steps and not 680 for the page after 19,000 rows, 2026-11).
+pub(super) fn ranges_after(
+    order: Order,
+    mut created: TimeRange,
+    mut ids: IdRange,
+    position: Option<(Timestamp, Uuid)>,
+) -> (TimeRange, IdRange) {
+    if let Some((at, id)) = position {
+        match order {
+            Order::NewestFirst => created.until = created.until.filter(|until| *until <= at),
+            Order::OldestFirst => created.from = created.from.filter(|from| *from > at),
+            Order::ById => ids.from = ids.from.filter(|from| *from > id),
+        }
+    }
+    (created, ids)
+}
+
 fn is_one_of<S: StateTable>(column: &'static str, states: &[&S]) -> Expr {
     let list = super::state_list::<S>(|state| states.contains(&&state));
     Expr::cust(format!("{column} IN ({list})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time;
+
+    #[test]
+    fn a_bound_stays_only_where_the_position_does_not_imply_it() {
+        let at = |second: i64| time::from_micros(second * 1_000_000).unwrap();
+        let id = Uuid::from_u128;
+        let times = TimeRange::new(Some(at(10)), Some(at(20)));
+        let ids = IdRange::new(Some(id(10)), Some(id(20)));
+        let left = |order, second, n| ranges_after(order, times, ids, Some((at(second), id(n))));
+        let open = |from: Option<i64>, until: Option<i64>| TimeRange::new(from.map(at), until.map(at));
+        assert_eq!(left(Order::NewestFirst, 15, 5), (open(Some(10), None), ids));
+        // A cursor from beyond the range, or at its end, which is not of it.
+        assert_eq!(left(Order::NewestFirst, 25, 5), (times, ids));
+        assert_eq!(left(Order::NewestFirst, 20, 5), (times, ids));
+        assert_eq!(left(Order::OldestFirst, 15, 5), (open(None, Some(20)), ids));
+        assert_eq!(left(Order::OldestFirst, 10, 5), (open(None, Some(20)), ids));
+        assert_eq!(left(Order::OldestFirst, 5, 5), (times, ids));
+        let above = IdRange::new(None, Some(id(20)));
+        assert_eq!(left(Order::ById, 5, 15), (times, above));
+        assert_eq!(left(Order::ById, 5, 10), (times, above));
+        assert_eq!(left(Order::ById, 5, 5), (times, ids));
+        assert_eq!(ranges_after(Order::ById, times, ids, None), (times, ids));
+    }
 }

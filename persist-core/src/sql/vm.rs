@@ -2,7 +2,7 @@
 
 use sea_query::{Expr, ExprTrait as _};
 
-use super::select::List;
+use super::select::{List, ranges_after};
 use super::{Dialect, Statement, VM_COLUMNS, VMS};
 use crate::error::Result;
 use crate::subject::VmKey;
@@ -28,9 +28,12 @@ pub fn vms(dialect: Dialect, schema: Option<&str>, query: &VmQuery) -> Result<St
     list.text("domain_name", query.domain_name.as_deref());
     list.states(&query.states);
     list.text("backend", query.backend.as_deref());
-    list.created(query.created);
-    list.ids(query.ids);
-    let position = query.position()?.map(|(at, key)| {
+    let position = query.position()?;
+    let begins = position.as_ref().map(|(at, key)| (*at, key.request_id));
+    let (created, ids) = ranges_after(query.order, query.created, query.ids, begins);
+    list.created(created);
+    list.ids(ids);
+    let position = position.map(|(at, key)| {
         [
             dialect.time(at),
             dialect.id(key.request_id),
