@@ -10,10 +10,16 @@
 mod bench;
 #[path = "counters/commits.rs"]
 mod commits;
+#[path = "counters/listings.rs"]
+mod listings;
 #[path = "counters/load.rs"]
 mod load;
 #[path = "counters/log.rs"]
 mod log;
+#[path = "counters/plans_postgres.rs"]
+mod plans_postgres;
+#[path = "counters/plans_sqlite.rs"]
+mod plans_sqlite;
 #[path = "counters/syncs.rs"]
 mod syncs;
 #[path = "counters/wire.rs"]
