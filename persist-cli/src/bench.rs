@@ -3,6 +3,7 @@
 //! A closed loop: each caller awaits its answer before it reports again ([`load`]). Rows are of a key range of
 //! their own, are counted against what was acknowledged, and go again ([`range`]).
 
+mod latencies;
 mod load;
 mod range;
 mod result;
@@ -100,13 +101,16 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
             Format::Json | Format::Jsonl => context.out.json(&run)?,
         }
         context.out.flush()?;
-        if let Some(error) = &measured.first_error {
-            talk::say(&format!("{} calls failed; the first: {error}", measured.errors));
+        if let Some(error) = &measured.tally.first_error {
+            talk::say(&format!(
+                "{} calls failed; the first: {error}",
+                measured.tally.errors
+            ));
             code = Code::Failed;
         }
         // A call that failed may have been stored all the same.
-        let sure = measured.acknowledged;
-        if !(sure..=sure + measured.errors).contains(&stored) {
+        let sure = measured.tally.acknowledged;
+        if !(sure..=sure + measured.tally.errors).contains(&stored) {
             let what = format!("{sure} updates were acknowledged and {stored} are stored: this is a bug");
             return Err(Failure::told(Code::Failed, what));
         }

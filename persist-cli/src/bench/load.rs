@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use persist::{Error, JobState, JobUpdate, Persist, Update, VmState, VmUpdate};
 use tokio::task::JoinSet;
 
 use super::Mix;
+use super::latencies::Latencies;
 use super::range::Range;
 use crate::signals::Stop;
 use crate::talk;
@@ -24,14 +26,21 @@ pub(crate) struct Load {
 }
 
 /// What came of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Measured {
-    /// Latencies of updates, and of reads, after the warm-up: µs, in order.
-    pub(crate) updates_us: Vec<u32>,
-    pub(crate) reads_us: Vec<u32>,
+    /// Latencies of updates, and of reads, after the warm-up: µs.
+    pub(crate) updates: Histogram<u64>,
+    pub(crate) reads: Histogram<u64>,
     /// From the end of the warm-up to the last answer.
     pub(crate) took: Duration,
     /// Of the whole run.
+    pub(crate) tally: Tally,
+}
+
+/// What calls came to.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Updates that are stored.
     pub(crate) acknowledged: u64,
     pub(crate) errors: u64,
     pub(crate) first_error: Option<Error>,
@@ -46,6 +55,8 @@ struct Shared {
     hot: Vec<AtomicU32>,
     is_over: AtomicBool,
     measures_from: Instant,
+    updates: Latencies,
+    reads: Latencies,
     mix: Mix,
     read_share: f64,
 }
@@ -61,6 +72,8 @@ impl Load {
             hot: hot.collect(),
             is_over: AtomicBool::new(false),
             measures_from: Instant::now() + warm_up,
+            updates: Latencies::new(),
+            reads: Latencies::new(),
             mix: self.mix,
             read_share: self.read_share,
         });
@@ -74,33 +87,33 @@ impl Load {
             _ = stop.wait_for(Option::is_some) => {}
         }
         shared.is_over.store(true, Ordering::Relaxed);
-        let mut all = Measured::default();
+        let mut tally = Tally::default();
         while let Some(joined) = callers.join_next().await {
             match joined {
-                Ok(one) => all.add(one),
-                Err(_) => all.errors += 1,
+                Ok(one) => tally.add(one),
+                Err(_) => tally.errors += 1,
             }
         }
         bar.finish_and_clear();
-        all.took = shared.measures_from.elapsed();
-        all.updates_us.sort_unstable();
-        all.reads_us.sort_unstable();
-        all
+        Measured {
+            updates: shared.updates.of_all(),
+            reads: shared.reads.of_all(),
+            took: shared.measures_from.elapsed(),
+            tally,
+        }
     }
 }
 
-impl Measured {
+impl Tally {
     fn add(&mut self, one: Self) {
-        self.updates_us.extend(one.updates_us);
-        self.reads_us.extend(one.reads_us);
         self.acknowledged += one.acknowledged;
         self.errors += one.errors;
         self.first_error = self.first_error.take().or(one.first_error);
     }
 }
 
-async fn caller(shared: Arc<Shared>, number: u64) -> Measured {
-    let mut mine = Measured::default();
+async fn caller(shared: Arc<Shared>, number: u64) -> Tally {
+    let mut mine = Tally::default();
     let mut random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut life = Life::default();
     let mut failures = 0;
@@ -130,13 +143,8 @@ async fn caller(shared: Arc<Shared>, number: u64) -> Measured {
         }
         mine.acknowledged += u64::from(!is_read);
         if begun >= shared.measures_from {
-            let took = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
-            let latencies = if is_read {
-                &mut mine.reads_us
-            } else {
-                &mut mine.updates_us
-            };
-            latencies.push(took);
+            let latencies = if is_read { &shared.reads } else { &shared.updates };
+            latencies.record(number, begun.elapsed());
         }
     }
     mine

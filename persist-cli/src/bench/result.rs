@@ -12,11 +12,11 @@ pub(crate) struct Run {
     seconds: f64,
     updates: u64,
     updates_per_second: f64,
-    p50_us: u32,
-    p90_us: u32,
-    p99_us: u32,
-    p999_us: u32,
-    max_us: u32,
+    p50_us: u64,
+    p90_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+    max_us: u64,
     /// Of the whole run, with its warm-up.
     flushes: u64,
     mean_batch: f64,
@@ -25,9 +25,9 @@ pub(crate) struct Run {
     #[serde(skip_serializing_if = "Option::is_none")]
     reads_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    read_p50_us: Option<u32>,
+    read_p50_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    read_p99_us: Option<u32>,
+    read_p99_us: Option<u64>,
 }
 
 impl Run {
@@ -36,7 +36,7 @@ impl Run {
 
     pub(crate) fn new(load: &Load, measured: &Measured, [before, after]: [&Health; 2]) -> Self {
         let seconds = measured.took.as_secs_f64().max(f64::EPSILON);
-        let updates = measured.updates_us.len() as u64;
+        let updates = measured.updates.len();
         let flushes = after.flushes.saturating_sub(before.flushes);
         let flushed = after.flushed.saturating_sub(before.flushed);
         let ratio = |over: u64, under: u64| {
@@ -46,29 +46,29 @@ impl Run {
                 rounded(over as f64 / under as f64)
             }
         };
-        let reads = Some(&measured.reads_us).filter(|reads| !reads.is_empty());
+        let reads = Some(&measured.reads).filter(|reads| !reads.is_empty());
         Self {
             callers: load.callers,
             seconds: rounded(seconds),
             updates,
             updates_per_second: rounded(updates as f64 / seconds),
-            p50_us: quantile(&measured.updates_us, 0.5),
-            p90_us: quantile(&measured.updates_us, 0.9),
-            p99_us: quantile(&measured.updates_us, 0.99),
-            p999_us: quantile(&measured.updates_us, 0.999),
-            max_us: measured.updates_us.last().copied().unwrap_or(0),
+            p50_us: measured.updates.value_at_quantile(0.5),
+            p90_us: measured.updates.value_at_quantile(0.9),
+            p99_us: measured.updates.value_at_quantile(0.99),
+            p999_us: measured.updates.value_at_quantile(0.999),
+            max_us: measured.updates.max(),
             flushes,
             mean_batch: ratio(flushed, flushes),
             commits_per_update: ratio(flushes, flushed),
-            errors: measured.errors,
+            errors: measured.tally.errors,
             reads_per_second: reads.map(|reads| rounded(reads.len() as f64 / seconds)),
-            read_p50_us: reads.map(|reads| quantile(reads, 0.5)),
-            read_p99_us: reads.map(|reads| quantile(reads, 0.99)),
+            read_p50_us: reads.map(|reads| reads.value_at_quantile(0.5)),
+            read_p99_us: reads.map(|reads| reads.value_at_quantile(0.99)),
         }
     }
 
     pub(crate) fn line(&self) -> String {
-        let ms = |us: u32| f64::from(us) / 1_000.0;
+        let ms = |us: u64| us as f64 / 1_000.0;
         let mut line = format!(
             "{:>7}  {:>9.0}  {:>9.2} {:>9.2} {:>9.2} {:>9.2}  {:>5.0}  {:>14.3}  {:>6}",
             self.callers,
@@ -91,23 +91,4 @@ impl Run {
 /// To three places behind the point.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
-}
-
-/// The value that this share of all is not above.
-fn quantile(in_order: &[u32], share: f64) -> u32 {
-    let rank = (in_order.len() as f64 * share).ceil() as usize;
-    in_order.get(rank.saturating_sub(1)).copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_the_value_that_its_share_is_not_above() {
-        let all: Vec<_> = (1..=1_000).collect();
-        let told = [0.5, 0.9, 0.99, 0.999, 1.0].map(|share| quantile(&all, share));
-        assert_eq!(told, [500, 900, 990, 999, 1_000]);
-        assert_eq!((quantile(&[7], 0.5), quantile(&[], 0.99)), (7, 0));
-    }
 }
