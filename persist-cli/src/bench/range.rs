@@ -1,8 +1,11 @@
 //! The ids that are the benchmark's, and the rows under them.
 
+use std::future::ready;
+
 use futures_util::TryStreamExt as _;
 use persist::{
-    EventQuery, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Prune, Result, VmQuery,
+    Attempt, Cursor, EventQuery, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Position, Prune,
+    Rank, Result, VmQuery,
 };
 use uuid::Uuid;
 
@@ -24,7 +27,15 @@ impl Range {
     }
 
     pub(crate) fn id(self, number: u64) -> Uuid {
-        Uuid::from_u64_pair(HIGH, self.0 | number)
+        // The lowest is nobody's.
+        Uuid::from_u64_pair(HIGH, self.0 | (number + 1))
+    }
+
+    /// The place in the history by key behind which this run's slots begin.
+    fn begins_after(self) -> Cursor {
+        let lowest = Uuid::from_u64_pair(HIGH, self.0);
+        let first = Rank::new(Attempt::FIRST, 0);
+        Cursor::encode(&Position::EventKey(lowest, String::new(), first.get()))
     }
 
     fn contains(self, id: Uuid) -> bool {
@@ -32,13 +43,13 @@ impl Range {
         high == HIGH && low >> (62 - BITS_OF_RUN) == self.0 >> (62 - BITS_OF_RUN)
     }
 
-    /// Slots of the history under these ids.
+    /// Slots of the history under these ids. Nothing is read of what is before and behind them, but for the rest of
+    /// a page.
     pub(crate) async fn slots(self, backend: &dyn PersistBackend) -> Result<u64> {
-        let counted = backend.all_events(EventQuery::default());
-        counted
-            .try_fold(0, |slots, event| async move {
-                Ok(slots + u64::from(self.contains(event.subject.request_id())))
-            })
+        backend
+            .all_events(EventQuery::default().after(Some(self.begins_after())))
+            .try_take_while(|event| ready(Ok(self.contains(event.subject.request_id()))))
+            .try_fold(0, |slots, _| ready(Ok(slots + 1)))
             .await
     }
 }
@@ -90,5 +101,35 @@ mod tests {
         assert!(all().contains(first.id(5)) && all().contains(Range::new(255).id(5)));
         assert_eq!(first.id(3).get_version_num(), 8);
         assert!(!all().contains(Uuid::max()) && !all().contains(Uuid::nil()));
+    }
+
+    #[cfg(feature = "memory")]
+    #[tokio::test]
+    async fn only_slots_of_the_run_are_counted() {
+        let url = "memory:".parse().unwrap();
+        let backend = persist::open(&url, &persist::OpenOptions::default())
+            .await
+            .unwrap();
+        let (before, run, after) = (Range::new(6), Range::new(7), Range::new(8));
+        let last = run.id((1 << 54) - 2);
+        let ids = [
+            Uuid::from_u128(7),
+            before.id(0),
+            run.id(0),
+            run.id(1),
+            last,
+            after.id(0),
+            Uuid::max(),
+        ];
+        let queued = |id| persist::JobUpdate::new(id, persist::JobState::Queued);
+        let prepared = |id| persist::VmUpdate::new(id, "vm-1", persist::VmState::Prepared);
+        let claims = ids.into_iter().flat_map(|id| {
+            let job = queued(id).check(&persist::SystemClock).unwrap();
+            [job, prepared(id).check(&persist::SystemClock).unwrap()]
+        });
+        backend.apply(&claims.collect::<Vec<_>>()).await.unwrap();
+        assert!(run.contains(last));
+        assert_eq!(run.slots(&*backend).await.unwrap(), 6);
+        assert_eq!(Range::new(9).slots(&*backend).await.unwrap(), 0);
     }
 }
