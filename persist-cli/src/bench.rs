@@ -1,9 +1,11 @@
 //! `persist bench`: how many durable updates a second this database takes from so many callers at once.
 //!
 //! A closed loop: each caller awaits its answer before it reports again ([`load`]). Rows are of a key range of
-//! their own, are counted against what was acknowledged, and go again ([`range`]).
+//! their own, are counted against what was acknowledged ([`range`]), and go again ([`clean`]).
 
+mod clean;
 mod latencies;
+mod life;
 mod load;
 mod range;
 mod result;
@@ -11,12 +13,14 @@ mod result;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use persist::Persist;
 
 use crate::args::Format;
 use crate::context::Context;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, with_causes};
 use crate::{signals, talk};
-use load::Load;
+use clean::clean;
+use load::{Load, Tally};
 use range::Range;
 use result::Run;
 
@@ -29,7 +33,8 @@ pub(crate) struct BenchArgs {
     /// Length of a run, after a warm-up of a fifth of it (at most a second)
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
-    /// All callers report new attempts of so many hot jobs; otherwise each leads jobs of its own through life
+    /// All callers report new attempts of so many hot jobs, each in turn giving way to another after 100,000;
+    /// otherwise each caller leads jobs of its own through life
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     jobs: Option<u32>,
     /// What a life is made of: a job's three updates, or those and its VM's three
@@ -70,13 +75,11 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
         return Err(Failure::told(Code::Refused, what));
     }
     // What a run that was killed has left behind.
-    range::clean(&*backend).await?;
-    let mut stop = signals::listen()?;
+    clean(&*backend).await?;
+    let stop = signals::listen()?;
     let mut code = Code::Ok;
-    let mut told = false;
     for (number, callers) in args.callers.iter().enumerate() {
         talk::say(&format!("{callers} callers, {} s", args.seconds));
-        let range = Range::new(number);
         let load = Load {
             callers: *callers,
             length: Duration::from_secs(args.seconds.into()),
@@ -84,41 +87,73 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
             mix: args.mix,
             read_share: args.read_share,
         };
-        let before = backend.health().await?;
-        let measured = load.run(&persist, range, stop.clone()).await;
-        let after = backend.health().await?;
-        let stored = range.slots(&*backend).await?;
-        range::clean(&*backend).await?;
-        let run = Run::new(&load, &measured, [&before, &after]);
-        match context.format {
-            Format::Table => {
-                if !told {
-                    context.out.line(Run::HEADINGS)?;
-                    told = true;
+        let ran = run_one(&load, number, &persist, &stop, context).await;
+        // Whatever came of it, its rows go.
+        match (ran, clean(&*backend).await) {
+            (ran, Ok(())) => {
+                if ran? != Code::Ok {
+                    code = Code::Failed;
                 }
-                context.out.line(&run.line())?;
             }
-            Format::Json | Format::Jsonl => context.out.json(&run)?,
+            (Ok(_), Err(left)) => return Err(left),
+            (Err(met), Err(left)) => {
+                let code = met.report();
+                left.report();
+                return Ok(code);
+            }
         }
-        context.out.flush()?;
-        if let Some(error) = &measured.tally.first_error {
-            talk::say(&format!(
-                "{} calls failed; the first: {error}",
-                measured.tally.errors
-            ));
-            code = Code::Failed;
-        }
-        // A call that failed may have been stored all the same.
-        let sure = measured.tally.acknowledged;
-        if !(sure..=sure + measured.tally.errors).contains(&stored) {
-            let what = format!("{sure} updates were acknowledged and {stored} are stored: this is a bug");
-            return Err(Failure::told(Code::Failed, what));
-        }
-        if let Some(signal) = *stop.borrow_and_update() {
+        if let Some(signal) = *stop.borrow() {
             code = Code::Signalled(signal);
             break;
         }
     }
     persist.close().await?;
     Ok(code)
+}
+
+/// Runs the load, tells its figures, and holds what is stored against what was acknowledged.
+async fn run_one(
+    load: &Load,
+    number: usize,
+    persist: &Persist,
+    stop: &signals::Stop,
+    context: &mut Context,
+) -> Result<Code, Failure> {
+    let (backend, range) = (persist.backend(), Range::new(number));
+    let before = backend.health().await?;
+    let measured = load.run(persist, range, stop.clone()).await;
+    let after = backend.health().await?;
+    let run = Run::new(load, &measured, [&before, &after]);
+    match context.format {
+        Format::Table => {
+            if number == 0 {
+                context.out.line(Run::HEADINGS)?;
+            }
+            context.out.line(&run.line())?;
+        }
+        Format::Json | Format::Jsonl => context.out.json(&run)?,
+    }
+    context.out.flush()?;
+    let Tally {
+        acknowledged,
+        errors,
+        first_error,
+    } = measured.tally;
+    if errors > 0 {
+        let first = first_error.map_or_else(|| "a caller panicked".to_owned(), |error| with_causes(&error));
+        talk::say(&format!("{errors} calls failed; the first: {first}"));
+    }
+    let bar = talk::spinner("counting what is stored");
+    let stored = range.slots(&*backend).await;
+    bar.finish_and_clear();
+    // A call that failed may have been stored all the same.
+    let stored = stored?;
+    if !(acknowledged..=acknowledged + errors).contains(&stored) {
+        let what = format!(
+            "{acknowledged} updates were acknowledged and {stored} are stored: this is a bug, if no other persist \
+             bench ran on this store"
+        );
+        return Err(Failure::told(Code::Failed, what));
+    }
+    Ok(if errors > 0 { Code::Failed } else { Code::Ok })
 }

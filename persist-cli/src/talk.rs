@@ -38,11 +38,20 @@ pub(crate) fn progress(bytes: Option<u64>) -> ProgressBar {
         ),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {msg}"),
     };
+    started(bar, template, "0 lines")
+}
+
+/// A spinner before what is being done. Hidden without a terminal.
+pub(crate) fn spinner(doing: &'static str) -> ProgressBar {
+    started(ProgressBar::new_spinner(), "{spinner} {msg}", doing)
+}
+
+fn started(bar: ProgressBar, template: &str, message: &'static str) -> ProgressBar {
     let bar = BARS.add(bar);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_message("0 lines");
+    bar.set_message(message);
     if !BARS.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(200));
     }

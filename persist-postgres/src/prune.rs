@@ -59,9 +59,15 @@ fn victims(prefix: &str, request: &Prune) -> String {
              WHERE k.n <= $4)"
         );
     } else if request.states.is_empty() {
+        // The condition once more where it keeps the other VMs of the store from being read.
+        let named = if request.ids.is_empty() {
+            ""
+        } else {
+            "v.request_id = ANY($1) AND "
+        };
         sql = format!(
             "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM {prefix}vms v \
-             WHERE NOT EXISTS (SELECT FROM {prefix}jobs j WHERE j.request_id = v.request_id) \
+             WHERE {named}NOT EXISTS (SELECT FROM {prefix}jobs j WHERE j.request_id = v.request_id) \
              GROUP BY v.request_id HAVING bool_and({vm})"
         );
     }

@@ -50,9 +50,15 @@ fn victims_sql(request: &Prune) -> String {
              (PARTITION BY repo_url ORDER BY created_at DESC, request_id DESC) AS n FROM jobs) k WHERE k.n <= ?4)"
         );
     } else if request.states.is_empty() {
+        // The condition once more where it keeps the other VMs of the store from being read.
+        let named = if request.ids.is_empty() {
+            ""
+        } else {
+            "v.request_id IN (SELECT unhex(value) FROM json_each(?1)) AND "
+        };
         sql = format!(
             "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM vms v \
-             WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.request_id = v.request_id) \
+             WHERE {named}NOT EXISTS (SELECT 1 FROM jobs j WHERE j.request_id = v.request_id) \
              GROUP BY v.request_id HAVING min({vm})"
         );
     }

@@ -4,8 +4,8 @@ use std::future::ready;
 
 use futures_util::TryStreamExt as _;
 use persist::{
-    Attempt, Cursor, EventQuery, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Position, Prune,
-    Rank, Result, VmQuery,
+    Attempt, Cursor, EventQuery, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Position, Rank,
+    Result, VmQuery,
 };
 use uuid::Uuid;
 
@@ -54,11 +54,13 @@ impl Range {
     }
 }
 
-fn all() -> IdRange {
-    IdRange::new(
-        Some(Uuid::from_u64_pair(HIGH, LOW)),
-        Some(Uuid::from_u64_pair(HIGH, HIGHEST_LOW)),
-    )
+/// The ids of all runs, from this one on.
+pub(crate) fn all_from(from: Uuid) -> IdRange {
+    IdRange::new(Some(from), Some(Uuid::from_u64_pair(HIGH, HIGHEST_LOW)))
+}
+
+pub(crate) fn lowest() -> Uuid {
+    Uuid::from_u64_pair(HIGH, LOW)
 }
 
 /// Whether the store holds rows of anybody else.
@@ -75,20 +77,6 @@ pub(crate) async fn has_foreign_rows(backend: &dyn PersistBackend) -> Result<boo
     Ok(false)
 }
 
-/// Removes every row of the benchmark.
-pub(crate) async fn clean(backend: &dyn PersistBackend) -> Result<()> {
-    let query = JobQuery::default().ids(all()).order(Order::ById).limit(1_000);
-    loop {
-        let jobs = backend.jobs(&query).await?.items;
-        if jobs.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<_> = jobs.into_iter().map(|job| job.request_id).collect();
-        let prune = Prune::default().ids(ids);
-        backend.prune(&prune).await?;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,9 +86,11 @@ mod tests {
         let (first, second) = (Range::new(0), Range::new(1));
         assert!(first.contains(first.id(0)) && first.contains(first.id(1 << 40)));
         assert!(!first.contains(second.id(0)) && second.contains(second.id(7)));
-        assert!(all().contains(first.id(5)) && all().contains(Range::new(255).id(5)));
+        assert!(
+            all_from(lowest()).contains(first.id(5)) && all_from(lowest()).contains(Range::new(255).id(5))
+        );
         assert_eq!(first.id(3).get_version_num(), 8);
-        assert!(!all().contains(Uuid::max()) && !all().contains(Uuid::nil()));
+        assert!(!all_from(lowest()).contains(Uuid::max()) && !all_from(lowest()).contains(Uuid::nil()));
     }
 
     #[cfg(feature = "memory")]
