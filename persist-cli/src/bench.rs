@@ -3,6 +3,7 @@
 //! A closed loop: each caller awaits its answer before it reports again ([`load`]). Rows are of a key range of
 //! their own, are counted against what was acknowledged ([`range`]), and go again ([`clean`]).
 
+mod acknowledged;
 mod clean;
 mod latencies;
 mod life;
@@ -18,6 +19,7 @@ use persist::Persist;
 use crate::args::Format;
 use crate::context::Context;
 use crate::exit::{Code, Failure, with_causes};
+use crate::output::json;
 use crate::{signals, talk};
 use clean::clean;
 use load::{Load, Tally};
@@ -43,6 +45,10 @@ pub(crate) struct BenchArgs {
     /// Share of calls that read a job by its id instead, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     read_share: f64,
+    /// Print each update as soon as it is acknowledged, as export does: when the plug was pulled, those are the lines
+    /// that a later export must hold. The figures go to stderr, and are of a run that also prints
+    #[arg(long)]
+    outcomes: bool,
     /// Also in a store that holds rows of others; they are not touched
     #[arg(long)]
     yes: bool,
@@ -86,6 +92,7 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
             hot: args.jobs,
             mix: args.mix,
             read_share: args.read_share,
+            outcomes: args.outcomes,
         };
         let ran = run_one(&load, number, &persist, &stop, context).await;
         // Whatever came of it, its rows go.
@@ -121,19 +128,23 @@ async fn run_one(
 ) -> Result<Code, Failure> {
     let (backend, range) = (persist.backend(), Range::new(number));
     let before = backend.health().await?;
-    let measured = load.run(persist, range, stop.clone()).await;
+    let (told, lines) = acknowledged::channel();
+    let running = load.run(persist, range, told, stop.clone());
+    let (measured, printed) = tokio::join!(running, acknowledged::print(lines, &mut context.out));
     let after = backend.health().await?;
     let run = Run::new(load, &measured, [&before, &after]);
-    match context.format {
-        Format::Table => {
-            if number == 0 {
-                context.out.line(Run::HEADINGS)?;
-            }
-            context.out.line(&run.line())?;
-        }
-        Format::Json | Format::Jsonl => context.out.json(&run)?,
+    let line = match context.format {
+        Format::Table if number == 0 => format!("{}\n{}", Run::HEADINGS, run.line()),
+        Format::Table => run.line(),
+        Format::Json | Format::Jsonl => json(&run)?,
+    };
+    if load.outcomes {
+        line.lines().for_each(talk::plain);
+    } else {
+        context.out.line(&line)?;
+        context.out.flush()?;
     }
-    context.out.flush()?;
+    printed?;
     let Tally {
         acknowledged,
         errors,

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use persist::{Deadlines, ErrorKind, JobState, JobUpdate, OnUnavailable, Persist};
-use persist_tests::cluster::{Cluster, Options};
+use persist::{
+    Clock as _, Deadlines, ErrorKind, JobState, JobUpdate, OnUnavailable, Persist, SystemClock, time,
+};
+use persist_tests::cluster::{Cluster, Options, Stop};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Running};
 use persist_tests::{lines, sample};
@@ -136,6 +138,87 @@ async fn killed_import(database: Database) {
         stored.into_iter().collect::<BTreeSet<_>>(),
         lines.into_iter().collect()
     );
+}
+
+/// A bench that goes on for longer than the test, and tells what was acknowledged.
+fn bench_of(place: &Place) -> Running {
+    let arguments = [
+        "--callers",
+        "64",
+        "--mix",
+        "vms",
+        "--seconds",
+        "600",
+        "--outcomes",
+    ];
+    let fixed = ["--database-url", place.url(), "bench"];
+    Running::start(&mut process::persist([&fixed[..], &arguments].concat()))
+}
+
+/// The next so many lines of a process.
+fn take(running: &Running, lines: usize) -> Vec<String> {
+    let taken: Vec<_> = std::iter::from_fn(|| running.line()).take(lines).collect();
+    assert_eq!(taken.len(), lines, "it goes on");
+    taken
+}
+
+/// Kills the bench; each update that it had told of is in the store, to the letter, and every row is its history's.
+async fn nothing_told_is_lost(place: &Place, mut bench: Running, mut told: Vec<String>) {
+    told.extend(bench.kill());
+    // The last line may be cut by the kill: then it was not said.
+    told.pop_if(|line| !line.ends_with("}}"));
+    let stored: BTreeSet<_> = place.export().await.unwrap().into_iter().collect();
+    for line in &told {
+        assert!(stored.contains(line), "was acknowledged and is gone: {line}");
+    }
+    assert_eq!(place.strays().await, [""; 0]);
+    let backend = place.open().await.unwrap();
+    place::fold_holds(&backend).await;
+    backend.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_sigkill_of_a_bench_loses_no_acknowledged_update_and_the_next_one_cleans_up() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let bench = bench_of(&place);
+        let told = take(&bench, 2_000);
+        tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..20_000))).await;
+        nothing_told_is_lost(&place, bench, told).await;
+        assert!(place.count("FROM events").await >= 2_000);
+        let arguments = ["--database-url", place.url(), "bench", "--seconds", "1"];
+        process::run(&mut process::persist(arguments)).ok();
+        for table in ["jobs", "vms", "events"] {
+            assert_eq!(place.count(&format!("FROM {table}")).await, 0, "{table}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_sigkill_of_the_server_under_a_bench_loses_no_acknowledged_update() {
+    let cluster = Cluster::start(&Options::default());
+    let place = Place::at(cluster.fresh_schema_url());
+    let bench = bench_of(&place);
+    let mut told = take(&bench, 2_000);
+    let is_back = |told: &mut Vec<String>| {
+        let now = time::format(SystemClock.now());
+        loop {
+            let line = bench.line().expect("it goes on");
+            let update: serde_json::Value = serde_json::from_str(&line).unwrap();
+            told.push(line);
+            let at = |kind: &str| update[kind]["at"].as_str().is_some_and(|at| *at > *now);
+            if at("job") || at("vm") {
+                return;
+            }
+        }
+    };
+    cluster.kill();
+    cluster.resume();
+    is_back(&mut told);
+    told.extend(take(&bench, 1_000));
+    cluster.restart(Stop::Immediate);
+    is_back(&mut told);
+    nothing_told_is_lost(&place, bench, told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use persist::{JobState, JobUpdate, Update, VmState, VmUpdate};
+use persist::{Clock as _, JobState, JobUpdate, SystemClock, Update, VmState, VmUpdate};
 use uuid::Uuid;
 
 use super::Mix;
@@ -40,6 +40,7 @@ impl Jobs {
         let attempt = nth % MOST_ATTEMPTS + 1;
         JobUpdate::new(self.range.id(job), JobState::Queued)
             .attempt(attempt as u32)
+            .at(SystemClock.now())
             .actor("bench")
             .into()
     }
@@ -58,7 +59,7 @@ impl Life {
         jobs.range.id(self.job.unwrap_or_default())
     }
 
-    /// What the caller reports next; where jobs are hot, of that which chance picks.
+    /// What the caller reports next, with its time; where jobs are hot, of that which chance picks.
     pub(crate) fn next(&mut self, jobs: &Jobs, chance: u64) -> Update {
         if !jobs.hot.is_empty() {
             return jobs.hot((chance % jobs.hot.len() as u64) as usize);
@@ -66,9 +67,13 @@ impl Life {
         let job = *self
             .job
             .get_or_insert_with(|| jobs.next.fetch_add(1, Ordering::Relaxed));
-        let id = jobs.range.id(job);
-        let of_job = |state| JobUpdate::new(id, state).actor("bench");
-        let of_vm = |state| VmUpdate::new(id, format!("vm-{job}"), state).actor("bench");
+        let (id, now) = (jobs.range.id(job), SystemClock.now());
+        let of_job = |state| JobUpdate::new(id, state).at(now).actor("bench");
+        let of_vm = |state| {
+            VmUpdate::new(id, format!("vm-{job}"), state)
+                .at(now)
+                .actor("bench")
+        };
         let queued = || {
             of_job(JobState::Queued)
                 .repo_url("https://example.org/acme/app.git")
@@ -96,8 +101,6 @@ impl Life {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-
-    use persist::SystemClock;
 
     use super::*;
 

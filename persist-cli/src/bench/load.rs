@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use persist::{Error, Persist};
+use persist::{Error, Persist, SystemClock};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Mix;
 use super::latencies::Latencies;
 use super::life::{Jobs, Life};
 use super::range::Range;
+use super::{Mix, acknowledged};
 use crate::signals::Stop;
 use crate::talk;
 
@@ -24,6 +25,7 @@ pub(crate) struct Load {
     pub(crate) hot: Option<u32>,
     pub(crate) mix: Mix,
     pub(crate) read_share: f64,
+    pub(crate) outcomes: bool,
 }
 
 /// What came of a run.
@@ -56,10 +58,18 @@ struct Shared {
     updates: Latencies,
     reads: Latencies,
     read_share: f64,
+    /// Where each acknowledged update is told, if it is.
+    told: Option<mpsc::Sender<String>>,
 }
 
 impl Load {
-    pub(crate) async fn run(&self, persist: &Persist, range: Range, mut stop: Stop) -> Measured {
+    pub(crate) async fn run(
+        &self,
+        persist: &Persist,
+        range: Range,
+        told: mpsc::Sender<String>,
+        mut stop: Stop,
+    ) -> Measured {
         let warm_up = (self.length / 5).min(Duration::from_secs(1));
         let shared = Arc::new(Shared {
             persist: persist.clone(),
@@ -69,6 +79,7 @@ impl Load {
             updates: Latencies::new(),
             reads: Latencies::new(),
             read_share: self.read_share,
+            told: self.outcomes.then_some(told),
         });
         let mut callers = JoinSet::new();
         for number in 0..self.callers {
@@ -78,6 +89,7 @@ impl Load {
         tokio::select! {
             () = tokio::time::sleep(warm_up + self.length) => {}
             _ = stop.wait_for(Option::is_some) => {}
+            () = shared.nobody_reads() => {}
         }
         shared.is_over.store(true, Ordering::Relaxed);
         let mut tally = Tally::default();
@@ -94,6 +106,16 @@ impl Load {
             reads: shared.reads.of_all(),
             took,
             tally,
+        }
+    }
+}
+
+impl Shared {
+    /// Ends when what is told is printed no more.
+    async fn nobody_reads(&self) {
+        match &self.told {
+            Some(told) => told.closed().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -115,13 +137,22 @@ async fn caller(shared: Arc<Shared>, number: u64) -> Tally {
         random = xorshift(random);
         let is_read = (random >> 11) as f64 / (1_u64 << 53) as f64;
         let is_read = is_read < shared.read_share;
+        let mut line = None;
         let begun = Instant::now();
         let result = if is_read {
             shared.persist.job(life.job(&shared.jobs)).await.map(|_| ())
         } else {
             let update = life.next(&shared.jobs, xorshift(random));
+            if shared.told.is_some() {
+                line = update
+                    .clone()
+                    .check(&SystemClock)
+                    .ok()
+                    .map(|claim| acknowledged::line(&claim));
+            }
             shared.persist.record(vec![update]).await.map(|_| ())
         };
+        let took = begun.elapsed();
         match result {
             Ok(()) => failures = 0,
             Err(error) => {
@@ -134,7 +165,13 @@ async fn caller(shared: Arc<Shared>, number: u64) -> Tally {
         mine.acknowledged += u64::from(!is_read);
         if begun >= shared.measures_from {
             let latencies = if is_read { &shared.reads } else { &shared.updates };
-            latencies.record(number, begun.elapsed());
+            latencies.record(number, took);
+        }
+        if let (Some(told), Some(line)) = (&shared.told, line)
+            && told.send(line).await.is_err()
+        {
+            // Nobody reads any more.
+            break;
         }
     }
     mine
