@@ -4,7 +4,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use persist::{Order, StateTable, TimeRange, Timestamp};
 
-use crate::bench::BenchArgs;
+use crate::bench::{self, BenchArgs};
 use crate::exit::Code;
 use crate::import::ImportArgs;
 use crate::job::JobArgs;
@@ -89,6 +89,7 @@ pub(crate) enum Command {
         action: MigrateAction,
     },
     /// Measure how many durable updates a second the database takes
+    #[command(after_help = bench::AFTER_HELP)]
     Bench(BenchArgs),
     /// Ask the database how it is, within two seconds
     Health,

@@ -26,6 +26,11 @@ use load::{Load, Tally};
 use range::Range;
 use result::Run;
 
+pub(crate) const AFTER_HELP: &str = "\
+little ms (littles_law_us): callers / rate, the time of a call on average by Little's law.
+  A p99 below twice this means a fair queue.
+batch: updates of a commit. Latencies are true to three digits, those of the warm-up left out.";
+
 #[derive(Args)]
 pub(crate) struct BenchArgs {
     /// Callers at once; several numbers, by commas or repeated, are so many runs
