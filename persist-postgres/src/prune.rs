@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::error::{Phase, classify};
 use crate::session::Session;
 
-/// The conditions of a checked request: of a job's own row, and of one VM's.
+/// The conditions of a checked request beyond its ids, which change under nobody's hands: of a job's own row, and of
+/// one VM's.
 struct Conditions {
     job: String,
     vm: String,
@@ -26,9 +27,6 @@ fn conditions(request: &Prune) -> Conditions {
         // Without a name the living are safe.
         job.push("j.ending IS NOT NULL".into());
         vm.push("v.ending IS NOT NULL".into());
-    } else {
-        job.push("j.request_id = ANY($1)".into());
-        vm.push("v.request_id = ANY($1)".into());
     }
     if request.ended_before.is_some() {
         job.push("j.updated_at < $2".into());
@@ -48,8 +46,14 @@ fn conditions(request: &Prune) -> Conditions {
 /// remove.
 fn victims(prefix: &str, request: &Prune) -> String {
     let Conditions { job, vm } = conditions(request);
+    // Once for each table, and nowhere else: beside a join by id the planner would go through all ids for each.
+    let (named_job, named_vm) = if request.ids.is_empty() {
+        ("", "")
+    } else {
+        ("j.request_id = ANY($1) AND ", "v.request_id = ANY($1) AND ")
+    };
     let mut sql = format!(
-        "SELECT j.request_id, j.created_at FROM {prefix}jobs j WHERE {job} AND NOT EXISTS \
+        "SELECT j.request_id, j.created_at FROM {prefix}jobs j WHERE {named_job}{job} AND NOT EXISTS \
          (SELECT FROM {prefix}vms v WHERE v.request_id = j.request_id AND NOT ({vm}))"
     );
     if request.keep_per_repo.is_some() {
@@ -59,15 +63,9 @@ fn victims(prefix: &str, request: &Prune) -> String {
              WHERE k.n <= $4)"
         );
     } else if request.states.is_empty() {
-        // The condition once more where it keeps the other VMs of the store from being read.
-        let named = if request.ids.is_empty() {
-            ""
-        } else {
-            "v.request_id = ANY($1) AND "
-        };
         sql = format!(
             "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM {prefix}vms v \
-             WHERE {named}NOT EXISTS (SELECT FROM {prefix}jobs j WHERE j.request_id = v.request_id) \
+             WHERE {named_vm}NOT EXISTS (SELECT FROM {prefix}jobs j WHERE j.request_id = v.request_id) \
              GROUP BY v.request_id HAVING bool_and({vm})"
         );
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Statement};
 
 use crate::error::Failed;
 
-/// The conditions of a checked request: of a job's own row, and of one VM's.
+/// The conditions of a checked request beyond its ids: of a job's own row, and of one VM's.
 struct Conditions {
     job: String,
     vm: String,
@@ -18,10 +18,6 @@ fn conditions(request: &Prune) -> Conditions {
         // Without a name the living are safe.
         job.push("j.ending IS NOT NULL".into());
         vm.push("v.ending IS NOT NULL".into());
-    } else {
-        // differs: SQLite has no arrays.
-        job.push("j.request_id IN (SELECT unhex(value) FROM json_each(?1))".into());
-        vm.push("v.request_id IN (SELECT unhex(value) FROM json_each(?1))".into());
     }
     if request.ended_before.is_some() {
         job.push("j.updated_at < ?2".into());
@@ -40,8 +36,17 @@ fn conditions(request: &Prune) -> Conditions {
 /// The ids to remove, the oldest first.
 fn victims_sql(request: &Prune) -> String {
     let Conditions { job, vm } = conditions(request);
+    let (named_job, named_vm) = if request.ids.is_empty() {
+        ("", "")
+    } else {
+        // differs: SQLite has no arrays.
+        (
+            "j.request_id IN (SELECT unhex(value) FROM json_each(?1)) AND ",
+            "v.request_id IN (SELECT unhex(value) FROM json_each(?1)) AND ",
+        )
+    };
     let mut sql = format!(
-        "SELECT j.request_id, j.created_at FROM jobs j WHERE {job} AND NOT EXISTS \
+        "SELECT j.request_id, j.created_at FROM jobs j WHERE {named_job}{job} AND NOT EXISTS \
          (SELECT 1 FROM vms v WHERE v.request_id = j.request_id AND NOT ({vm}))"
     );
     if request.keep_per_repo.is_some() {
@@ -50,15 +55,9 @@ fn victims_sql(request: &Prune) -> String {
              (PARTITION BY repo_url ORDER BY created_at DESC, request_id DESC) AS n FROM jobs) k WHERE k.n <= ?4)"
         );
     } else if request.states.is_empty() {
-        // The condition once more where it keeps the other VMs of the store from being read.
-        let named = if request.ids.is_empty() {
-            ""
-        } else {
-            "v.request_id IN (SELECT unhex(value) FROM json_each(?1)) AND "
-        };
         sql = format!(
             "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM vms v \
-             WHERE {named}NOT EXISTS (SELECT 1 FROM jobs j WHERE j.request_id = v.request_id) \
+             WHERE {named_vm}NOT EXISTS (SELECT 1 FROM jobs j WHERE j.request_id = v.request_id) \
              GROUP BY v.request_id HAVING min({vm})"
         );
     }
