@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use persist::{Claim, PersistBackend as _, SystemClock};
+use persist::{Claim, EventQuery, JobQuery, JobState, Outcome, PersistBackend, SystemClock};
 use persist_core::merge::{Row, Slot};
 use persist_memory::MemoryBackend;
+use persist_tests::walk;
 use uuid::Uuid;
 
 use crate::Options;
-use crate::contest::{Contender, Verdict, contest};
+use crate::contest::{Contender, contest};
 use crate::slice::Slice;
+use crate::verdict::Verdict;
 use crate::workload;
 
 /// Claims, made before the clock starts: lives of jobs.
@@ -30,21 +32,40 @@ impl Contender for Ours {
         "persist, memory".into()
     }
 
+    fn callers(&self) -> u64 {
+        1
+    }
+
     async fn slice(&mut self) -> Slice {
         let (begun, mut slice) = (Instant::now(), Slice::default());
         while begun.elapsed() < self.1 {
-            let store = MemoryBackend::new();
+            let store = Arc::new(MemoryBackend::new());
             let from = Instant::now();
+            let mut applied = 0;
             for claim in self.0.iter() {
                 let told = store.apply(std::slice::from_ref(claim)).await;
-                told.expect("memory takes all");
+                let told = told.expect("memory takes all");
+                applied += usize::from(matches!(told[..], [Outcome::Applied { .. }]));
             }
             slice.took += from.elapsed();
             slice.done += self.0.len() as u64;
+            assert_eq!(applied, self.0.len(), "each claims a new slot");
+            whole(store, &self.0).await;
         }
         slice.mean_us = slice.took.as_secs_f64() * 1e6 / slice.done as f64;
         slice
     }
+}
+
+/// The store holds a slot for each claim, and a row for each job, at its last state.
+async fn whole(store: Arc<MemoryBackend>, claims: &[Claim]) {
+    let store: Arc<dyn PersistBackend> = store;
+    let jobs = walk::jobs(&store, JobQuery::default().limit(1_000)).await;
+    let jobs = jobs.expect("they are read");
+    let events = walk::events(&store, EventQuery::default().limit(1_000)).await;
+    assert_eq!(events.expect("they are read").len(), claims.len());
+    assert_eq!(jobs.len(), claims.len() / 3);
+    assert!(jobs.iter().all(|job| job.state == JobState::Succeeded));
 }
 
 /// What somebody would write who needs no more than this.
@@ -56,11 +77,12 @@ struct Bare {
 }
 
 impl Bare {
-    fn record(&mut self, claim: &Claim) {
+    /// Says whether the slot was free.
+    fn record(&mut self, claim: &Claim) -> bool {
         let id = claim.subject().request_id();
         let slots = self.history.entry(id).or_default();
         if slots.iter().any(|slot| slot.rank == claim.rank()) {
-            return;
+            return false;
         }
         let slot = Slot::claimed_by(claim);
         if let Some(row) = self.rows.get_mut(&id) {
@@ -70,6 +92,7 @@ impl Bare {
             self.rows.insert(id, Row::first(&slot));
         }
         slots.push(slot);
+        true
     }
 }
 
@@ -81,17 +104,28 @@ impl Contender for Theirs {
         "a bare map, index and history, one lock".into()
     }
 
+    fn callers(&self) -> u64 {
+        1
+    }
+
     async fn slice(&mut self) -> Slice {
         let (begun, mut slice) = (Instant::now(), Slice::default());
         while begun.elapsed() < self.1 {
             let store = Mutex::new(Bare::default());
             let from = Instant::now();
+            let mut applied = 0;
             for claim in self.0.iter() {
-                store.lock().record(claim);
+                applied += usize::from(store.lock().record(claim));
             }
             slice.took += from.elapsed();
             slice.done += self.0.len() as u64;
-            assert_eq!(store.lock().by_age.len(), self.0.len().div_ceil(3));
+            assert_eq!(applied, self.0.len(), "each claims a new slot");
+            let store = store.into_inner();
+            let slots: usize = store.history.values().map(Vec::len).sum();
+            assert_eq!(
+                (slots, store.rows.len(), store.by_age.len()),
+                (self.0.len(), self.0.len() / 3, self.0.len() / 3)
+            );
         }
         slice.mean_us = slice.took.as_secs_f64() * 1e6 / slice.done as f64;
         slice
@@ -100,10 +134,11 @@ impl Contender for Theirs {
 
 /// Runs the contest of memory.
 pub async fn run(options: &Options) -> Vec<Verdict> {
-    let claims = Arc::new(claims(30_000));
+    let jobs = options.rows / 100;
+    let claims = Arc::new(claims(jobs * 3));
     let contenders: Vec<Box<dyn Contender>> = vec![
         Box::new(Ours(Arc::clone(&claims), options.slice())),
         Box::new(Theirs(claims, options.slice())),
     ];
-    vec![contest("mem", 1, options.rounds, contenders).await]
+    vec![contest(options, "mem", contenders).await]
 }

@@ -3,115 +3,115 @@
 mod by_hand;
 mod ours;
 mod pgbench;
+mod reads;
+mod script;
+mod server;
 
 use std::sync::Arc;
-
-use persist_tests::cluster::{Cluster, Options as ClusterOptions};
+use std::time::Duration;
 
 use crate::Options;
-use crate::contest::{Contender, Verdict, contest};
+use crate::contest::{Contender, contest};
+use crate::verdict::Verdict;
 use by_hand::{SeaOrm, Sqlx};
-use ours::{Load, Ours, Reads};
-use pgbench::{Pgbench, Script};
+use ours::{Load, Ours};
+use pgbench::Pgbench;
+use reads::{READ_JOBS, Reads};
+use script::Script;
+use server::Server;
 
-/// A server of its own, and a database with our schema.
-pub(crate) struct Server {
-    // Stopped when the last contender is gone.
-    _cluster: Cluster,
-    url: String,
+/// Makes contenders.
+struct Field<'o> {
+    options: &'o Options,
+    server: Arc<Server>,
+    length: Duration,
 }
 
-impl Server {
-    async fn start() -> Arc<Self> {
-        let settings = [
-            ("shared_buffers", "512MB"),
-            ("max_wal_size", "4GB"),
-            ("max_connections", "200"),
-        ];
-        let options = settings
-            .iter()
-            .fold(ClusterOptions::default(), |options, (name, value)| {
-                options.setting(name, value)
-            });
-        let cluster = Cluster::start(&options);
-        let url = cluster.fresh_database_url().await;
-        let server = Arc::new(Self {
-            _cluster: cluster,
-            url,
-        });
-        // Makes the tables.
-        let persist = server.persist().await;
-        persist.close().await.expect("it closes");
-        server
-    }
-
-    pub(crate) fn url(&self) -> String {
-        self.url.clone()
-    }
-}
+type Boxed = Box<dyn Contender>;
 
 /// Runs the contests of Postgres.
 pub async fn run(options: &Options) -> Vec<Verdict> {
-    let server = Server::start().await;
-    let length = options.slice();
-    let ours = |callers, load| -> Box<dyn Contender> {
+    let field = Field {
+        options,
+        server: Server::start(options.durable).await,
+        length: options.slice(),
+    };
+    let mut verdicts = field.writes().await;
+    verdicts.extend(field.reads().await);
+    verdicts
+}
+
+impl Field<'_> {
+    fn ours(&self, callers: u64, load: Load) -> Boxed {
         Box::new(Ours {
-            server: Arc::clone(&server),
+            server: Arc::clone(&self.server),
             callers,
-            length,
+            length: self.length,
             load,
         })
-    };
-    let pgbench = |clients, script| -> Box<dyn Contender> {
+    }
+
+    fn pgbench(&self, clients: u32, script: Script) -> Boxed {
         Box::new(Pgbench {
-            server: Arc::clone(&server),
+            server: Arc::clone(&self.server),
             clients,
-            length,
+            length: self.length,
             script,
         })
-    };
-    let mut verdicts = Vec::new();
-    for callers in [64, 1_024] {
-        let mut contenders = vec![ours(callers, Load::Uniform)];
-        for clients in [8, 16, 32, 64] {
-            contenders.push(pgbench(clients, Script::One));
-        }
-        for tuned in [false, true] {
-            contenders.push(Box::new(SeaOrm {
-                server: Arc::clone(&server),
-                callers,
-                length,
-                tuned,
-            }));
-        }
-        contenders.push(Box::new(Sqlx {
-            server: Arc::clone(&server),
+    }
+
+    fn sea_orm(&self, callers: u64, tuned: bool) -> Boxed {
+        Box::new(SeaOrm {
+            server: Arc::clone(&self.server),
             callers,
-            length,
-        }));
-        verdicts.push(contest("pg-callers", callers, options.rounds, contenders).await);
+            length: self.length,
+            tuned,
+        })
     }
-    let alone = vec![ours(1, Load::Uniform), pgbench(1, Script::One)];
-    verdicts.push(contest("pg-alone", 1, options.rounds, alone).await);
-    let bulk = vec![
-        ours(1_024, Load::Lives),
-        pgbench(1, Script::Batch),
-        pgbench(2, Script::Batch),
-        pgbench(4, Script::Batch),
-    ];
-    verdicts.push(contest("pg-bulk", 1_024, options.rounds, bulk).await);
-    let hot = vec![ours(1_024, Load::Hot), ours(1_024, Load::Uniform)];
-    verdicts.push(contest("pg-hot", 1_024, options.rounds, hot).await);
-    for callers in [1, 16] {
-        let reads: Vec<Box<dyn Contender>> = vec![
-            Box::new(Reads {
-                server: Arc::clone(&server),
-                callers,
-                length,
-            }),
-            pgbench(callers as u32, Script::Read),
+
+    fn sqlx(&self, callers: u64) -> Boxed {
+        Box::new(Sqlx {
+            server: Arc::clone(&self.server),
+            callers,
+            length: self.length,
+        })
+    }
+
+    async fn writes(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for callers in [64, 1_024] {
+            let mut all = vec![self.ours(callers, Load::Uniform)];
+            all.extend([8, 16, 32, 64].map(|clients| self.pgbench(clients, Script::One)));
+            all.extend([false, true].map(|tuned| self.sea_orm(callers, tuned)));
+            all.push(self.sqlx(callers));
+            verdicts.push(contest(self.options, "pg-callers", all).await);
+        }
+        let alone = vec![self.ours(1, Load::Uniform), self.pgbench(1, Script::One)];
+        verdicts.push(contest(self.options, "pg-alone", alone).await);
+        let bulk = vec![
+            self.ours(1_024, Load::Lives),
+            self.pgbench(1, Script::Flush(256)),
+            self.pgbench(2, Script::Flush(256)),
+            self.pgbench(4, Script::Flush(256)),
+            self.pgbench(4, Script::Flush(512)),
         ];
-        verdicts.push(contest("pg-point", callers, options.rounds, reads).await);
+        verdicts.push(contest(self.options, "pg-bulk", bulk).await);
+        let hot = vec![self.ours(1_024, Load::Hot), self.ours(1_024, Load::Uniform)];
+        verdicts.push(contest(self.options, "pg-hot", hot).await);
+        verdicts
     }
-    verdicts
+
+    async fn reads(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for callers in [1, 16] {
+            let ours: Boxed = Box::new(Reads {
+                server: Arc::clone(&self.server),
+                callers,
+                length: self.length,
+            });
+            let points = vec![ours, self.pgbench(callers as u32, Script::Read(READ_JOBS))];
+            verdicts.push(contest(self.options, "pg-point", points).await);
+        }
+        verdicts
+    }
 }

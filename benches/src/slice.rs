@@ -1,5 +1,6 @@
 //! A closed loop of so many callers for so long.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,8 @@ pub struct Slice {
     pub latencies_us: Vec<u32>,
     /// Mean latency, µs.
     pub mean_us: f64,
+    /// What else a contender tells, by name.
+    pub extras: BTreeMap<&'static str, f64>,
 }
 
 impl Slice {
@@ -72,5 +75,6 @@ where
         took,
         mean_us: sum / latencies_us.len().max(1) as f64,
         latencies_us,
+        extras: BTreeMap::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! The updates that every contender makes.
 
-use persist::{JobState, JobUpdate};
+use persist::{JobState, JobUpdate, SystemClock};
 use uuid::Uuid;
 
 /// Jobs of the uniform workload: so many that no two callers often meet, and so few that, as in life, most updates
@@ -59,4 +59,13 @@ pub fn life(caller: u64, nth: u64) -> JobUpdate {
         1 => JobUpdate::new(id, JobState::Running).actor("bench"),
         _ => JobUpdate::new(id, JobState::Succeeded).actor("bench"),
     }
+}
+
+/// The rank of a state of an attempt, as the column has it.
+///
+/// # Panics
+/// If there is no such attempt.
+pub fn rank(state: JobState, attempt: u32) -> i64 {
+    let update = JobUpdate::new(job(0), state).attempt(attempt);
+    update.check(&SystemClock).expect("it is valid").rank().get()
 }

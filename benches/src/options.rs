@@ -1,0 +1,91 @@
+//! The command line.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::verdict::Verdict;
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// Postgres: callers, alone, bulk, hot jobs and point reads.
+    Postgres,
+    /// SQLite: callers, readers beside writers.
+    Sqlite,
+    /// The in-memory backend.
+    Memory,
+    /// The coalescing writer by itself.
+    Writer,
+}
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(about = "persist against its rivals, both sides in one run")]
+pub struct Options {
+    /// What is run; everything unless named
+    #[arg(value_enum)]
+    pub suites: Vec<Suite>,
+    /// Rounds of each contest: every contender has one slice in each
+    #[arg(long, default_value_t = 10)]
+    pub rounds: usize,
+    /// Length of a slice, milliseconds
+    #[arg(long, default_value_t = 1_000)]
+    pub slice_ms: u64,
+    /// Rows of the largest store: in memory a hundredth of them are written
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(20_000..))]
+    pub rows: u64,
+    /// A JSON object for each contest, appended to this file
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Said by `cargo bench`
+    #[arg(long, hide = true)]
+    pub bench: bool,
+    /// Whether the Postgres server syncs to disk; a smoke test asks for right rows only
+    #[arg(skip = true)]
+    pub durable: bool,
+}
+
+impl Options {
+    /// A smoke test: every contest, one round of short slices, few rows.
+    pub fn smoke() -> Self {
+        Self {
+            suites: Vec::new(),
+            rounds: 1,
+            slice_ms: 50,
+            rows: 20_000,
+            json: None,
+            bench: false,
+            durable: false,
+        }
+    }
+
+    /// Prints a verdict, and appends it to the file.
+    ///
+    /// # Panics
+    /// If it can't be written: there is no use in going on.
+    pub(crate) fn tell(&self, verdict: &Verdict) {
+        verdict.print();
+        if let Some(path) = &self.json {
+            let line = serde_json::to_string(verdict).expect("a verdict is numbers and text");
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let written = file.and_then(|mut file| writeln!(file, "{line}"));
+            written.unwrap_or_else(|error| panic!("{} can't be written: {error}", path.display()));
+        }
+    }
+
+    /// The length of a slice.
+    pub fn slice(&self) -> Duration {
+        Duration::from_millis(self.slice_ms)
+    }
+
+    /// The suites that are run, in their order.
+    pub fn suites(&self) -> Vec<Suite> {
+        let all = Suite::value_variants().iter().copied();
+        let named = |suite: &Suite| self.suites.is_empty() || self.suites.contains(suite);
+        all.filter(named).collect()
+    }
+}

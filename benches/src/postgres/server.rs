@@ -1,0 +1,86 @@
+//! The server of the contests, its tables, and what is checked of them after each slice.
+
+use std::sync::Arc;
+
+use persist::{OnUnavailable, Persist};
+use persist_tests::cluster::{Cluster, Options};
+use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+
+/// A database with our schema, on a server of its own.
+pub(crate) struct Server {
+    // Stopped when the last contender is gone.
+    _cluster: Cluster,
+    url: String,
+}
+
+/// Slots; rows; subjects of slots; rows that stand at the highest slot of their subject.
+const WHOLE: &str = "WITH top AS (SELECT request_id, max(rank) AS rank FROM events GROUP BY request_id) \
+    SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs), (SELECT count(*) FROM top), \
+    (SELECT count(*) FROM top JOIN jobs USING (request_id, rank))";
+
+impl Server {
+    pub(crate) async fn start(durable: bool) -> Arc<Self> {
+        let settings = [
+            ("shared_buffers", "512MB"),
+            ("max_wal_size", "4GB"),
+            ("max_connections", "200"),
+            ("fsync", if durable { "on" } else { "off" }),
+        ];
+        let options = settings
+            .iter()
+            .fold(Options::default(), |options, (name, value)| {
+                options.setting(name, value)
+            });
+        let cluster = Cluster::start(&options);
+        let url = cluster.fresh_database_url().await;
+        let server = Arc::new(Self {
+            _cluster: cluster,
+            url,
+        });
+        // Makes the tables.
+        let persist = server.persist().await;
+        persist.close().await.expect("it closes");
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    pub(crate) async fn persist(&self) -> Persist {
+        let persist = Persist::builder(Some(self.url())).on_unavailable(OnUnavailable::Fail);
+        persist.connect().await.expect("it connects")
+    }
+
+    pub(crate) async fn connection(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("it connects")
+    }
+
+    /// Empty tables, and nothing left of the contender before in the way.
+    pub(crate) async fn fresh(&self) {
+        let mut connection = self.connection().await;
+        for sql in ["TRUNCATE jobs, vms, events", "CHECKPOINT"] {
+            connection.execute(sql).await.expect("it runs");
+        }
+    }
+
+    /// Slots of the history.
+    pub(crate) async fn slots(&self) -> u64 {
+        let mut connection = self.connection().await;
+        let row = connection.fetch_one("SELECT count(*) FROM events").await;
+        row.expect("it is counted").get::<i64, _>(0).unsigned_abs()
+    }
+
+    /// There are so many slots, each subject of one has its row, and each row stands at its highest slot.
+    pub(crate) async fn check(&self, slots: u64) {
+        let mut connection = self.connection().await;
+        let row = connection.fetch_one(WHOLE).await.expect("it is counted");
+        let [stored, rows, subjects, right] = [0, 1, 2, 3].map(|at| row.get::<i64, _>(at).unsigned_abs());
+        assert_eq!(stored, slots, "what was acknowledged is stored");
+        assert_eq!(
+            (rows, right),
+            (subjects, subjects),
+            "rows are the fold of their slots"
+        );
+    }
+}

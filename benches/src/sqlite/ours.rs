@@ -1,0 +1,95 @@
+//! Our side: callers who lead jobs through their lives, and reads beside writers.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use persist::{Outcome, Persist};
+
+use super::store::Store;
+use crate::contest::Contender;
+use crate::slice::{Slice, closed_loop};
+use crate::workload;
+
+pub(crate) struct Ours {
+    pub(crate) callers: u64,
+    pub(crate) length: Duration,
+}
+
+#[async_trait]
+impl Contender for Ours {
+    fn name(&self) -> String {
+        "persist, SQLite FULL".into()
+    }
+
+    fn callers(&self) -> u64 {
+        self.callers
+    }
+
+    async fn slice(&mut self) -> Slice {
+        let store = Store::new().await;
+        let persist = store.open().await;
+        let mut slice = writes(&persist, self.callers, self.length).await;
+        let health = persist.backend().health().await.expect("it tells");
+        persist.close().await.expect("it closes");
+        store.check(slice.done);
+        slice
+            .extras
+            .insert("updates a flush", health.flushed as f64 / health.flushes as f64);
+        slice
+    }
+}
+
+/// Each caller leads job after job through its life.
+async fn writes(persist: &Persist, callers: u64, length: Duration) -> Slice {
+    let persist = persist.clone();
+    closed_loop(callers, length, move |caller, nth| {
+        let persist = persist.clone();
+        async move {
+            let told = persist.record_job_state(workload::life(caller, nth)).await;
+            let told = told.expect("it is recorded");
+            assert!(
+                matches!(told, Outcome::Applied { .. }),
+                "a new slot, and the answer is {told}"
+            );
+        }
+    })
+    .await
+}
+
+/// Point reads beside writers, of jobs that may not be there yet: each a look into an index.
+pub(crate) struct Reads {
+    pub(crate) readers: u64,
+    pub(crate) writers: u64,
+    pub(crate) length: Duration,
+}
+
+#[async_trait]
+impl Contender for Reads {
+    fn name(&self) -> String {
+        match self.writers {
+            0 => "the same reads, nobody writes".into(),
+            writers => format!("reads while {writers} write"),
+        }
+    }
+
+    fn callers(&self) -> u64 {
+        self.readers
+    }
+
+    async fn slice(&mut self) -> Slice {
+        let store = Store::new().await;
+        let persist = store.open().await;
+        let handle = persist.clone();
+        let reading = closed_loop(self.readers, self.length, move |caller, nth| {
+            let persist = handle.clone();
+            async move {
+                let id = uuid::Uuid::from_u64_pair(caller + 1, nth % 1_000 + 1);
+                persist.job(id).await.expect("it is read");
+            }
+        });
+        let (reads, writes) = tokio::join!(reading, writes(&persist, self.writers, self.length));
+        persist.close().await.expect("it closes");
+        store.check(writes.done);
+        reads
+    }
+}

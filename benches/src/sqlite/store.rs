@@ -1,0 +1,69 @@
+//! A file of its own for each slice, with our schema, and what is checked of it after.
+
+use std::path::{Path, PathBuf};
+
+use persist::{OnUnavailable, Persist};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+pub(crate) struct Store {
+    // Removed with the store.
+    _folder: TempDir,
+    file: PathBuf,
+}
+
+/// Slots; rows; subjects of slots; rows that stand at the highest slot of their subject.
+const WHOLE: &str = "WITH top AS (SELECT request_id, max(rank) AS rank FROM events GROUP BY request_id) \
+    SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs), (SELECT count(*) FROM top), \
+    (SELECT count(*) FROM top JOIN jobs USING (request_id, rank))";
+
+impl Store {
+    /// Empty tables.
+    pub(crate) async fn new() -> Self {
+        let store = Self::without_tables();
+        store.open().await.close().await.expect("it closes");
+        store
+    }
+
+    fn without_tables() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the file");
+        let file = folder.path().join("bench.db");
+        Self {
+            _folder: folder,
+            file,
+        }
+    }
+
+    /// A handle of ours, which makes the file where it is not there.
+    pub(crate) async fn open(&self) -> Persist {
+        let url = format!("sqlite://{}?mode=rwc", Path::display(&self.file));
+        let persist = Persist::builder(Some(url)).on_unavailable(OnUnavailable::Fail);
+        persist.connect().await.expect("it opens")
+    }
+
+    /// The file for another's connection, as durable as ours.
+    pub(crate) fn connection(&self) -> Connection {
+        let connection = Connection::open(&self.file).expect("it opens");
+        connection.set_prepared_statement_cache_capacity(128);
+        for (name, value) in [("journal_mode", "WAL"), ("synchronous", "FULL")] {
+            let set = connection.pragma_update(None, name, value);
+            set.expect("it is set");
+        }
+        connection
+    }
+
+    /// There are so many slots, each subject of one has its row, and each row stands at its highest slot.
+    pub(crate) fn check(&self, slots: u64) {
+        let row = self.connection().query_row(WHOLE, [], |row| {
+            Ok([0, 1, 2, 3].map(|at| row.get::<_, i64>(at).map(i64::unsigned_abs)))
+        });
+        let [stored, rows, subjects, right] =
+            row.expect("it is counted").map(|count| count.expect("a number"));
+        assert_eq!(stored, slots, "what was acknowledged is stored");
+        assert_eq!(
+            (rows, right),
+            (subjects, subjects),
+            "rows are the fold of their slots"
+        );
+    }
+}
