@@ -35,7 +35,7 @@ pub struct Options {
     /// Length of a slice, milliseconds
     #[arg(long, default_value_t = 1_000)]
     pub slice_ms: u64,
-    /// Rows of the largest store: in memory a hundredth of them are written
+    /// Rows of the largest store: on SQLite a fiftieth of them are read, in memory a hundredth are written
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(20_000..))]
     pub rows: u64,
     /// A JSON object for each contest, appended to this file

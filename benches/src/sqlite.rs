@@ -4,11 +4,14 @@ mod by_hand;
 mod ours;
 mod store;
 
+use std::sync::Arc;
+
 use crate::Options;
 use crate::contest::{Contender, contest};
 use crate::verdict::Verdict;
 use by_hand::Rusqlite;
 use ours::{Ours, Reads};
+use store::Store;
 
 /// Runs the contests of SQLite.
 pub async fn run(options: &Options) -> Vec<Verdict> {
@@ -20,8 +23,12 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         let contenders = vec![ours(callers), by_hand(false), by_hand(true)];
         verdicts.push(contest(options, "lite-callers", contenders).await);
     }
+    let jobs = options.rows / 50;
+    let filled = Arc::new(Store::filled(jobs).await);
     let reads = |writers| -> Box<dyn Contender> {
         Box::new(Reads {
+            filled: Arc::clone(&filled),
+            jobs,
             readers: 4,
             writers,
             length,

@@ -1,9 +1,10 @@
 //! Our side: callers who lead jobs through their lives, and reads beside writers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use persist::{Outcome, Persist};
+use persist::{JobState, Outcome, Persist};
 
 use super::store::Store;
 use crate::contest::Contender;
@@ -56,8 +57,10 @@ async fn writes(persist: &Persist, callers: u64, length: Duration) -> Slice {
     .await
 }
 
-/// Point reads beside writers, of jobs that may not be there yet: each a look into an index.
+/// Reads of jobs that are there, from a copy of one store, while so many write.
 pub(crate) struct Reads {
+    pub(crate) filled: Arc<Store>,
+    pub(crate) jobs: u64,
     pub(crate) readers: u64,
     pub(crate) writers: u64,
     pub(crate) length: Duration,
@@ -77,19 +80,22 @@ impl Contender for Reads {
     }
 
     async fn slice(&mut self) -> Slice {
-        let store = Store::new().await;
+        let store = self.filled.copy();
         let persist = store.open().await;
-        let handle = persist.clone();
+        let (handle, jobs) = (persist.clone(), self.jobs);
         let reading = closed_loop(self.readers, self.length, move |caller, nth| {
             let persist = handle.clone();
             async move {
-                let id = uuid::Uuid::from_u64_pair(caller + 1, nth % 1_000 + 1);
-                persist.job(id).await.expect("it is read");
+                let id = workload::job(workload::random(caller << 32 | nth) % jobs);
+                let job = persist.job(id).await.expect("it is read").expect("it is there");
+                assert_eq!((job.request_id, job.state), (id, JobState::Queued));
             }
         });
-        let (reads, writes) = tokio::join!(reading, writes(&persist, self.writers, self.length));
+        let writing = writes(&persist, self.writers, self.length);
+        let (mut reads, writes) = tokio::join!(reading, writing);
         persist.close().await.expect("it closes");
-        store.check(writes.done);
+        store.check(self.jobs + writes.done);
+        reads.extras.insert("updates a second beside", writes.rate());
         reads
     }
 }

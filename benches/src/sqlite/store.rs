@@ -6,6 +6,8 @@ use persist::{OnUnavailable, Persist};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::workload;
+
 pub(crate) struct Store {
     // Removed with the store.
     _folder: TempDir,
@@ -23,6 +25,26 @@ impl Store {
         let store = Self::without_tables();
         store.open().await.close().await.expect("it closes");
         store
+    }
+
+    /// With so many queued jobs.
+    pub(crate) async fn filled(jobs: u64) -> Self {
+        let store = Self::without_tables();
+        let persist = store.open().await;
+        let updates = (0..jobs).map(|number| workload::queued(workload::job(number), 1).into());
+        persist.record(updates.collect()).await.expect("it is recorded");
+        persist.close().await.expect("it closes");
+        store.check(jobs);
+        store
+    }
+
+    /// A copy of this one, which nobody has open.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::without_tables();
+        let wal = self.file.with_extension("db-wal");
+        assert!(!wal.exists(), "all of it is in the file");
+        std::fs::copy(&self.file, &copy.file).expect("it is copied");
+        copy
     }
 
     fn without_tables() -> Self {
