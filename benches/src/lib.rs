@@ -4,6 +4,7 @@
 //! before the reply. After each slice the rows are counted: a fast wrong answer is no answer.
 
 pub mod contest;
+mod import;
 pub mod memory;
 mod options;
 pub mod postgres;

@@ -12,9 +12,9 @@ use crate::verdict::Verdict;
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Postgres: callers, alone, bulk, hot jobs and point reads.
+    /// Postgres: callers, alone, bulk, import, hot jobs and point reads.
     Postgres,
-    /// SQLite: callers, readers beside writers.
+    /// SQLite: callers, readers beside writers, import.
     Sqlite,
     /// The in-memory backend.
     Memory,

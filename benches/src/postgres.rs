@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use crate::Options;
 use crate::contest::{Contender, contest};
+use crate::import::UPDATES;
 use crate::verdict::Verdict;
 use by_hand::{SeaOrm, Sqlx};
-use ours::{Load, Ours};
+use ours::{Import, Load, Ours};
 use pgbench::Pgbench;
 use reads::{READ_JOBS, Reads};
 use script::Script;
@@ -96,6 +97,12 @@ impl Field<'_> {
             self.pgbench(4, Script::Flush(512)),
         ];
         verdicts.push(contest(self.options, "pg-bulk", bulk).await);
+        let ours: Boxed = Box::new(Import {
+            server: Arc::clone(&self.server),
+            length: self.length,
+        });
+        let import = vec![ours, self.pgbench(4, Script::Import(UPDATES))];
+        verdicts.push(contest(self.options, "import", import).await);
         let hot = vec![self.ours(1_024, Load::Hot), self.ours(1_024, Load::Uniform)];
         verdicts.push(contest(self.options, "pg-hot", hot).await);
         verdicts

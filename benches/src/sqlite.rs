@@ -10,7 +10,7 @@ use crate::Options;
 use crate::contest::{Contender, contest};
 use crate::verdict::Verdict;
 use by_hand::Rusqlite;
-use ours::{Ours, Reads};
+use ours::{Import, Ours, Reads};
 use store::Store;
 
 /// Runs the contests of SQLite.
@@ -35,5 +35,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         })
     };
     verdicts.push(contest(options, "lite-mixed", vec![reads(64), reads(0)]).await);
+    let import: Vec<Box<dyn Contender>> = vec![Box::new(Import(length)), by_hand(true)];
+    verdicts.push(contest(options, "import (SQLite)", import).await);
     verdicts
 }

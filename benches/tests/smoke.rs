@@ -13,10 +13,12 @@ async fn every_contest_runs_and_checks_its_rows() {
             "pg-callers",
             "pg-alone",
             "pg-bulk",
+            "import",
             "pg-hot",
             "pg-point",
             "lite-callers",
             "lite-mixed",
+            "import (SQLite)",
             "mem",
             "writer",
         ]

@@ -9,6 +9,7 @@ use persist::Outcome;
 
 use super::server::Server;
 use crate::contest::Contender;
+use crate::import::{LANES, import};
 use crate::slice::{Slice, closed_loop};
 use crate::workload;
 
@@ -85,6 +86,36 @@ impl Contender for Ours {
         self.server
             .check(slice.done - repeated.load(Ordering::Relaxed))
             .await;
+        slice
+            .extras
+            .insert("updates a flush", health.flushed as f64 / health.flushes as f64);
+        slice
+    }
+}
+
+/// Chunks of whole lives.
+pub(crate) struct Import {
+    pub(crate) server: Arc<Server>,
+    pub(crate) length: Duration,
+}
+
+#[async_trait]
+impl Contender for Import {
+    fn name(&self) -> String {
+        "persist, import".into()
+    }
+
+    fn callers(&self) -> u64 {
+        LANES
+    }
+
+    async fn slice(&mut self) -> Slice {
+        self.server.fresh().await;
+        let persist = self.server.persist().await;
+        let mut slice = import(&persist, self.length).await;
+        let health = persist.backend().health().await.expect("it tells");
+        persist.close().await.expect("it closes");
+        self.server.check(slice.done).await;
         slice
             .extras
             .insert("updates a flush", health.flushed as f64 / health.flushes as f64);

@@ -16,6 +16,8 @@ pub(crate) enum Script {
     /// What differs: nothing is sent and nothing read back. All but ids and times are constants of the statement,
     /// so that making the rows up costs next to nothing.
     Flush(u64),
+    /// As [`Flush`](Self::Flush), of a chunk of an import: all three steps of each job, next to each other.
+    Import(u64),
     /// A row by its key, of so many.
     Read(u64),
 }
@@ -34,14 +36,14 @@ impl Script {
     pub(crate) fn updates(self) -> u64 {
         match self {
             Self::One | Self::Read(_) => 1,
-            Self::Flush(updates) => updates,
+            Self::Flush(updates) | Self::Import(updates) => updates,
         }
     }
 
     pub(crate) fn name(self) -> String {
         match self {
             Self::One => "pgbench -M prepared, our statement".into(),
-            Self::Flush(updates) => {
+            Self::Flush(updates) | Self::Import(updates) => {
                 format!("the server by itself, {updates} a statement")
             }
             Self::Read(_) => "pgbench -M prepared, a row by key".into(),
@@ -58,6 +60,7 @@ impl Script {
             ),
             Self::One => one(clients),
             Self::Flush(updates) => flush(updates),
+            Self::Import(updates) => import(updates),
         }
     }
 }
@@ -111,6 +114,23 @@ fn flush(updates: u64) -> String {
     format!(
         "\\set n :n + 1\n\\set turn :n % 3\n{};\n",
         with_values(&batch(updates, &id, &by_turn))
+    )
+}
+
+fn import(updates: u64) -> String {
+    assert_eq!(updates % 3, 0, "whole lives");
+    let by_step = |kind: &str, value: OfStep<'_>| {
+        let steps = (0..updates).map(|update| STEPS[(update % 3) as usize]);
+        array(kind, steps.map(value))
+    };
+    let id = format!(
+        "lpad(to_hex(:client_id::bigint + 1), 16, '0') || \
+         lpad(to_hex(:n::bigint * {} + g / 3 + 1), 16, '0')",
+        updates / 3
+    );
+    format!(
+        "\\set n :n + 1\n{};\n",
+        with_values(&batch(updates, &id, &by_step))
     )
 }
 

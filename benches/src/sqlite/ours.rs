@@ -1,4 +1,4 @@
-//! Our side: callers who lead jobs through their lives, and reads beside writers.
+//! Our side: callers who lead jobs through their lives, an import, and reads beside writers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use persist::{JobState, Outcome, Persist};
 
 use super::store::Store;
 use crate::contest::Contender;
+use crate::import::{LANES, import};
 use crate::slice::{Slice, closed_loop};
 use crate::workload;
 
@@ -55,6 +56,28 @@ async fn writes(persist: &Persist, callers: u64, length: Duration) -> Slice {
         }
     })
     .await
+}
+
+pub(crate) struct Import(pub(crate) Duration);
+
+#[async_trait]
+impl Contender for Import {
+    fn name(&self) -> String {
+        "persist, SQLite FULL, import".into()
+    }
+
+    fn callers(&self) -> u64 {
+        LANES
+    }
+
+    async fn slice(&mut self) -> Slice {
+        let store = Store::new().await;
+        let persist = store.open().await;
+        let slice = import(&persist, self.0).await;
+        persist.close().await.expect("it closes");
+        store.check(slice.done);
+        slice
+    }
 }
 
 /// Reads of jobs that are there, from a copy of one store, while so many write.
