@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Postgres: callers, alone, bulk, import, hot jobs and point reads.
+    /// Postgres: callers, alone, bulk, import, hot jobs, pages and point reads.
     Postgres,
     /// SQLite: callers, readers beside writers, import.
     Sqlite,
@@ -35,7 +35,7 @@ pub struct Options {
     /// Length of a slice, milliseconds
     #[arg(long, default_value_t = 1_000)]
     pub slice_ms: u64,
-    /// Rows of the largest store: on SQLite a fiftieth of them are read, in memory a hundredth are written
+    /// Jobs of the store that is read on Postgres, at least 20,000; on SQLite a fiftieth of them, in memory a hundredth
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(20_000..))]
     pub rows: u64,
     /// A JSON object for each contest, appended to this file

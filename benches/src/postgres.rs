@@ -1,6 +1,7 @@
 //! Postgres: our callers against pgbench, plain SeaORM, and a transaction by hand; and the server's own limit.
 
 mod by_hand;
+mod filled;
 mod ours;
 mod pgbench;
 mod reads;
@@ -15,9 +16,10 @@ use crate::contest::{Contender, contest};
 use crate::import::UPDATES;
 use crate::verdict::Verdict;
 use by_hand::{SeaOrm, Sqlx};
+use filled::Filled;
 use ours::{Import, Load, Ours};
 use pgbench::Pgbench;
-use reads::{READ_JOBS, Reads};
+use reads::{Of, Pages, Points};
 use script::Script;
 use server::Server;
 
@@ -38,7 +40,9 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         length: options.slice(),
     };
     let mut verdicts = field.writes().await;
-    verdicts.extend(field.reads().await);
+    // In a database of its own, which no slice empties.
+    let filled = Filled::new(field.server.another().await, options.rows).await;
+    verdicts.extend(field.reads(&filled).await);
     verdicts
 }
 
@@ -108,15 +112,28 @@ impl Field<'_> {
         verdicts
     }
 
-    async fn reads(&self) -> Vec<Verdict> {
+    async fn reads(&self, filled: &Arc<Filled>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
+        for of in Of::EACH {
+            let last = Pages::last(filled, of, self.length).await;
+            let first = Pages::first(filled, of, self.length).await;
+            let workload = format!("pg-page ({})", of.name());
+            let pages: Vec<Boxed> = vec![Box::new(last), Box::new(first)];
+            verdicts.push(contest(self.options, &workload, pages).await);
+        }
         for callers in [1, 16] {
-            let ours: Boxed = Box::new(Reads {
-                server: Arc::clone(&self.server),
+            let ours = Points {
+                filled: Arc::clone(filled),
                 callers,
                 length: self.length,
-            });
-            let points = vec![ours, self.pgbench(callers as u32, Script::Read(READ_JOBS))];
+            };
+            let theirs = Pgbench {
+                server: Arc::clone(&filled.server),
+                clients: callers as u32,
+                length: self.length,
+                script: Script::Read(filled.jobs),
+            };
+            let points: Vec<Boxed> = vec![Box::new(ours), Box::new(theirs)];
             verdicts.push(contest(self.options, "pg-point", points).await);
         }
         verdicts

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 /// A database with our schema, on a server of its own.
 pub(crate) struct Server {
     // Stopped when the last contender is gone.
-    _cluster: Cluster,
+    cluster: Arc<Cluster>,
     url: String,
 }
 
@@ -31,12 +31,17 @@ impl Server {
             .fold(Options::default(), |options, (name, value)| {
                 options.setting(name, value)
             });
-        let cluster = Cluster::start(&options);
+        Self::database(Arc::new(Cluster::start(&options))).await
+    }
+
+    /// Another database of the same server.
+    pub(crate) async fn another(&self) -> Arc<Self> {
+        Self::database(Arc::clone(&self.cluster)).await
+    }
+
+    async fn database(cluster: Arc<Cluster>) -> Arc<Self> {
         let url = cluster.fresh_database_url().await;
-        let server = Arc::new(Self {
-            _cluster: cluster,
-            url,
-        });
+        let server = Arc::new(Self { cluster, url });
         // Makes the tables.
         let persist = server.persist().await;
         persist.close().await.expect("it closes");
