@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    persist_benches::main()
+    persist_benches::main(None)
 }

@@ -21,9 +21,13 @@ use clap::Parser as _;
 pub use options::{Options, Suite};
 use verdict::Verdict;
 
-/// Runs what the command line names, and prints it.
-pub fn main() -> ExitCode {
-    let options = Options::parse();
+/// Runs what the command line names, and prints it. `allocations` tells how many this program has made, where it
+/// counts them: it then runs the writer only.
+pub fn main(allocations: Option<fn() -> u64>) -> ExitCode {
+    let options = Options {
+        allocations,
+        ..Options::parse()
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

@@ -47,6 +47,9 @@ pub struct Options {
     /// Whether the Postgres server syncs to disk; a smoke test asks for right rows only
     #[arg(skip = true)]
     pub durable: bool,
+    /// How many allocations this program has made, where it counts them
+    #[arg(skip)]
+    pub allocations: Option<fn() -> u64>,
 }
 
 impl Options {
@@ -60,6 +63,7 @@ impl Options {
             json: None,
             bench: false,
             durable: false,
+            allocations: None,
         }
     }
 
@@ -86,6 +90,8 @@ impl Options {
     pub fn suites(&self) -> Vec<Suite> {
         let all = Suite::value_variants().iter().copied();
         let named = |suite: &Suite| self.suites.is_empty() || self.suites.contains(suite);
-        all.filter(named).collect()
+        // Counting slows all the others down.
+        let counts = |suite: &Suite| self.allocations.is_none() || *suite == Suite::Writer;
+        all.filter(named).filter(counts).collect()
     }
 }

@@ -16,6 +16,9 @@ use crate::workload;
 
 /// µs of processor time, of all threads, callers included: more than the writer's own.
 pub const CPU_US: &str = "µs of CPU an update";
+/// Told only where they are counted: by the bench `allocations`.
+pub const ALLOCATIONS: &str = "allocations an update";
+
 /// Counts what comes.
 #[derive(Default)]
 struct Null(AtomicU64);
@@ -34,6 +37,7 @@ struct Ours {
     length: Duration,
     /// On one thread; otherwise on the threads of the runtime, as in an orchestrator.
     alone: bool,
+    allocations: Option<fn() -> u64>,
 }
 
 impl Ours {
@@ -43,6 +47,7 @@ impl Ours {
         let claim = workload::queued(workload::job(1), 1);
         let claim = Arc::new([claim.check(&SystemClock).expect("it is valid")]);
         let (begun, cpu) = (Instant::now(), cpu_time());
+        let allocations = self.allocations.map(|count| count());
         let shared = Arc::clone(&writer);
         let mut slice = closed_loop(self.callers, self.length, move |_, _| {
             let (writer, claim) = (Arc::clone(&shared), Arc::clone(&claim));
@@ -58,7 +63,12 @@ impl Ours {
             // No more than that, as all that runs on one thread.
             _ => begun.elapsed(),
         };
-        slice.extras.insert(CPU_US, used.as_secs_f64() * 1e6 / updates);
+        let extra = match (self.allocations, allocations) {
+            (Some(count), Some(before)) => (ALLOCATIONS, (count() - before) as f64 / updates),
+            // Counting would be a part of it.
+            _ => (CPU_US, used.as_secs_f64() * 1e6 / updates),
+        };
+        slice.extras.extend([extra]);
         let (flushes, flushed) = writer.flushed();
         let taken = sink.0.load(Ordering::Relaxed);
         assert_eq!(
@@ -125,9 +135,14 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
                 callers,
                 length: options.slice(),
                 alone,
+                allocations: options.allocations,
             })
         };
-        verdicts.push(contest(options, "writer", vec![ours(true), ours(false)]).await);
+        let workload = match options.allocations {
+            Some(_) => "writer (allocations counted)",
+            None => "writer",
+        };
+        verdicts.push(contest(options, workload, vec![ours(true), ours(false)]).await);
     }
     verdicts
 }
