@@ -22,7 +22,18 @@ pub trait Contender: Send {
 ///
 /// # Panics
 /// As [`Options::tell`].
-pub async fn contest(options: &Options, workload: &str, mut contenders: Vec<Box<dyn Contender>>) -> Verdict {
+pub async fn contest(options: &Options, workload: &str, contenders: Vec<Box<dyn Contender>>) -> Verdict {
+    let verdict = play(options, workload, contenders).await;
+    options.tell(&verdict);
+    verdict
+}
+
+/// As [`contest`], without telling.
+pub(crate) async fn play(
+    options: &Options,
+    workload: &str,
+    mut contenders: Vec<Box<dyn Contender>>,
+) -> Verdict {
     let mut slices: Vec<Vec<Slice>> = vec![Vec::new(); contenders.len()];
     for round in 0..options.rounds {
         let mut order: Vec<_> = (0..contenders.len()).collect();
@@ -34,7 +45,5 @@ pub async fn contest(options: &Options, workload: &str, mut contenders: Vec<Box<
         }
     }
     let names = contenders.iter().map(|one| (one.name(), one.callers()));
-    let verdict = Verdict::of(workload, names.zip(slices).collect());
-    options.tell(&verdict);
-    verdict
+    Verdict::of(workload, names.zip(slices).collect())
 }

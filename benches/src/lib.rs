@@ -10,6 +10,7 @@ mod options;
 pub mod postgres;
 pub mod slice;
 pub mod sqlite;
+pub mod sweep;
 pub mod verdict;
 pub mod workload;
 pub mod writer;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::Options;
 use crate::contest::{Contender, contest};
 use crate::import::UPDATES;
+use crate::sweep::{CALLERS, sweep};
 use crate::verdict::Verdict;
 use by_hand::{SeaOrm, Sqlx};
 use filled::Filled;
@@ -40,6 +41,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         length: options.slice(),
     };
     let mut verdicts = field.writes().await;
+    verdicts.push(field.callers().await);
     // In a database of its own, which no slice empties.
     let filled = Filled::new(field.server.another().await, options.rows).await;
     verdicts.extend(field.reads(&filled).await);
@@ -110,6 +112,14 @@ impl Field<'_> {
         let hot = vec![self.ours(1_024, Load::Hot), self.ours(1_024, Load::Uniform)];
         verdicts.push(contest(self.options, "pg-hot", hot).await);
         verdicts
+    }
+
+    /// For the chart.
+    async fn callers(&self) -> Verdict {
+        let mut all: Vec<_> = CALLERS.map(|callers| self.ours(callers, Load::Uniform)).into();
+        all.extend([1, 8, 64].map(|clients| self.pgbench(clients, Script::One)));
+        all.extend([1, 8, 64, 1_024].map(|callers| self.sea_orm(callers, true)));
+        sweep(self.options, "pg-sweep", all).await
     }
 
     async fn reads(&self, filled: &Arc<Filled>) -> Vec<Verdict> {

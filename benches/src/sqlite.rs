@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::Options;
 use crate::contest::{Contender, contest};
+use crate::sweep::{CALLERS, sweep};
 use crate::verdict::Verdict;
 use by_hand::Rusqlite;
 use ours::{Import, Ours, Reads};
@@ -37,5 +38,8 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
     verdicts.push(contest(options, "lite-mixed", vec![reads(64), reads(0)]).await);
     let import: Vec<Box<dyn Contender>> = vec![Box::new(Import(length)), by_hand(true)];
     verdicts.push(contest(options, "import (SQLite)", import).await);
+    let mut all: Vec<_> = CALLERS.map(ours).into();
+    all.push(by_hand(false));
+    verdicts.push(sweep(options, "lite-sweep", all).await);
     verdicts
 }

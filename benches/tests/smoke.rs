@@ -15,6 +15,7 @@ async fn every_contest_runs_and_checks_its_rows() {
             "pg-bulk",
             "import",
             "pg-hot",
+            "pg-sweep",
             "pg-page (all)",
             "pg-page (one state in ten)",
             "pg-page (one state in a hundred)",
@@ -24,6 +25,7 @@ async fn every_contest_runs_and_checks_its_rows() {
             "lite-callers",
             "lite-mixed",
             "import (SQLite)",
+            "lite-sweep",
             "mem",
             "writer",
         ]
