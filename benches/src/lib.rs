@@ -3,14 +3,17 @@
 //! Each contender does the same work on the same tables: one update claims one slot and moves one row, durable
 //! before the reply. After each slice the rows are counted: a fast wrong answer is no answer.
 
+pub mod chart;
 pub mod contest;
 mod import;
 pub mod memory;
 mod options;
 pub mod postgres;
+pub mod report;
 pub mod slice;
 pub mod sqlite;
 pub mod sweep;
+pub mod targets;
 pub mod verdict;
 pub mod workload;
 pub mod writer;

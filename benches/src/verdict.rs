@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::slice::Slice;
 
 /// What a contest gave.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Name of the workload, as the table of targets has it.
     pub workload: String,
@@ -20,7 +20,7 @@ pub struct Verdict {
 }
 
 /// The figures of one contender.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Its name.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct Figures {
 }
 
 /// How the first contender's figure compares with another's, round by round.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median over the rounds.
     pub median: f64,
@@ -121,6 +121,11 @@ impl Verdict {
             rounds: ours.len(),
             contenders: figures,
         }
+    }
+
+    /// The workload without what one of its variants adds in brackets.
+    pub fn workload(&self) -> &str {
+        self.workload.split(" (").next().unwrap_or_default()
     }
 
     /// Prints it as a table.

@@ -1,11 +1,12 @@
 //! Every contest, one round of short slices: the contenders run, and each store holds what was acknowledged.
 
+use persist_benches::verdict::Verdict;
 use persist_benches::{Options, Suite, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_contest_runs_and_checks_its_rows() {
     let verdicts = run(&Options::smoke()).await;
-    let mut workloads: Vec<_> = verdicts.iter().map(|verdict| verdict.workload.as_str()).collect();
+    let mut workloads: Vec<_> = verdicts.iter().map(Verdict::workload).collect();
     workloads.dedup();
     assert_eq!(
         workloads,
@@ -16,15 +17,11 @@ async fn every_contest_runs_and_checks_its_rows() {
             "import",
             "pg-hot",
             "pg-sweep",
-            "pg-page (all)",
-            "pg-page (one state in ten)",
-            "pg-page (one state in a hundred)",
-            "pg-page (one repository in eleven)",
-            "pg-page (state and repository)",
+            "pg-page",
             "pg-point",
             "lite-callers",
             "lite-mixed",
-            "import (SQLite)",
+            "import",
             "lite-sweep",
             "mem",
             "writer",
