@@ -73,18 +73,18 @@ struct Panel<'v> {
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 impl Panel<'_> {
-    /// Lines by name, each of callers and figures, without those that are not told.
+    /// Lines by name, each of callers and figures, without those that are not told: then a line is empty, so that a
+    /// name has its colour in every panel.
     fn lines(&self) -> Vec<(&str, Vec<(f64, f64)>)> {
         let mut lines: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
         for one in &self.verdict.contenders {
+            let at = lines.iter().position(|(name, _)| *name == one.name);
+            let at = at.unwrap_or_else(|| {
+                lines.push((&one.name, Vec::new()));
+                lines.len() - 1
+            });
             let point = (one.callers as f64, (self.figure)(one));
-            if point.1 <= 0.0 {
-                continue;
-            }
-            match lines.iter_mut().find(|(name, _)| *name == one.name) {
-                Some((_, points)) => points.push(point),
-                None => lines.push((&one.name, vec![point])),
-            }
+            lines[at].1.extend((point.1 > 0.0).then_some(point));
         }
         lines
     }
@@ -95,36 +95,37 @@ impl Panel<'_> {
         let callers: BTreeSet<u64> = points().map(|(callers, _)| *callers as u64).collect();
         let most = callers.last().copied().unwrap_or(1).max(2) as f64;
         let figures = decades(points().map(|(_, figure)| *figure));
-        let x: LogCoord<f64> = (1.0..most * 1.3).log_scale().into();
+        let x: LogCoord<f64> = (1.0..most * 1.3).log_scale().base(4.0).into();
         let y: LogCoord<f64> = figures.log_scale().into();
         let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, (FONT, 17))
+            .caption(&self.title, (FONT, 21))
             .margin(12)
-            .x_label_area_size(42)
-            .y_label_area_size(64)
+            .x_label_area_size(46)
+            .y_label_area_size(72)
             .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .x_desc("callers at once")
-            .axis_desc_style((FONT, 14))
-            .label_style((FONT, 13))
-            .x_label_formatter(&|callers| format!("{callers:.0}"))
+            .axis_desc_style((FONT, 17))
+            .label_style((FONT, 16))
+            .x_label_formatter(&|callers| number(*callers))
             .y_label_formatter(&|figure| number(*figure))
             .light_line_style(TRANSPARENT)
             .draw()?;
-        for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
+        let coloured = lines.iter().zip(COLOURS.iter().cycle());
+        for ((name, points), colour) in coloured.filter(|((_, points), _)| !points.is_empty()) {
             let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(4);
             chart
                 .draw_series(line)?
                 .label(*name)
-                .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
         }
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.2))
-            .label_font((FONT, 13))
+            .label_font((FONT, 16))
             .draw()?;
         Ok(())
     }
