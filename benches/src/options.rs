@@ -44,6 +44,9 @@ pub struct Options {
     /// Said by `cargo bench`
     #[arg(long, hide = true)]
     pub bench: bool,
+    /// Callers of the larger contests on Postgres
+    #[arg(skip = 1_024_u64)]
+    pub crowd: u64,
     /// Whether the Postgres server syncs to disk; a smoke test asks for right rows only
     #[arg(skip = true)]
     pub durable: bool,
@@ -62,6 +65,7 @@ impl Options {
             rows: 20_000,
             json: None,
             bench: false,
+            crowd: 128,
             durable: false,
             allocations: None,
         }

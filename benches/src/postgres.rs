@@ -86,7 +86,7 @@ impl Field<'_> {
 
     async fn writes(&self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        for callers in [64, 1_024] {
+        for callers in [64, self.options.crowd] {
             let mut all = vec![self.ours(callers, Load::Uniform)];
             all.extend([8, 16, 32, 64].map(|clients| self.pgbench(clients, Script::One)));
             all.extend([false, true].map(|tuned| self.sea_orm(callers, tuned)));
@@ -96,7 +96,9 @@ impl Field<'_> {
         let alone = vec![self.ours(1, Load::Uniform), self.pgbench(1, Script::One)];
         verdicts.push(contest(self.options, "pg-alone", alone).await);
         let bulk = vec![
-            self.ours(1_024, Load::Lives),
+            self.ours(self.options.crowd, Load::Lives),
+            // About as many as our flushes have: half of the callers are in the air, in four of them.
+            self.pgbench(4, Script::Flush(128)),
             self.pgbench(1, Script::Flush(256)),
             self.pgbench(2, Script::Flush(256)),
             self.pgbench(4, Script::Flush(256)),
@@ -109,7 +111,10 @@ impl Field<'_> {
         });
         let import = vec![ours, self.pgbench(4, Script::Import(UPDATES))];
         verdicts.push(contest(self.options, "import", import).await);
-        let hot = vec![self.ours(1_024, Load::Hot), self.ours(1_024, Load::Uniform)];
+        let hot = vec![
+            self.ours(self.options.crowd, Load::Hot),
+            self.ours(self.options.crowd, Load::Uniform),
+        ];
         verdicts.push(contest(self.options, "pg-hot", hot).await);
         verdicts
     }
@@ -118,7 +123,7 @@ impl Field<'_> {
     async fn callers(&self) -> Verdict {
         let mut all: Vec<_> = CALLERS.map(|callers| self.ours(callers, Load::Uniform)).into();
         all.extend([1, 8, 64].map(|clients| self.pgbench(clients, Script::One)));
-        all.extend([1, 8, 64, 1_024].map(|callers| self.sea_orm(callers, true)));
+        all.extend([1, 8, 64, self.options.crowd].map(|callers| self.sea_orm(callers, true)));
         sweep(self.options, "pg-sweep", all).await
     }
 

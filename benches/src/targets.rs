@@ -80,7 +80,7 @@ const PGBENCH: &str = "pgbench";
 const SEA_ORM: &str = "SeaORM";
 const SERVER: &str = "the server by itself";
 
-static TARGETS: [Target; 21] = [
+static TARGETS: [Target; 22] = [
     target(
         "pg-callers",
         Some(64),
@@ -129,6 +129,13 @@ static TARGETS: [Target; 21] = [
         "rate over the server's best",
         AtLeast(0.8),
         |of| rate(of, SERVER),
+    ),
+    target(
+        "pg-bulk",
+        None,
+        "rate over the server's with as many a statement",
+        AtLeast(0.8),
+        |of| rate(of, "the server by itself, 128"),
     ),
     target(
         "import",

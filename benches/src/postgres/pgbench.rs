@@ -38,7 +38,7 @@ impl Contender for Pgbench {
         std::fs::write(&script, self.script.text(self.clients)).expect("it is written");
         // pgbench counts whole seconds; what is shorter, a smoke test, is a few statements of each client.
         let length = if self.length < Duration::from_secs(1) {
-            ["-t".to_owned(), "10".to_owned()]
+            ["-t".to_owned(), "5".to_owned()]
         } else {
             let seconds = self.length.as_secs_f64().ceil();
             ["-T".to_owned(), seconds.to_string()]
