@@ -41,18 +41,30 @@ struct Ours {
 }
 
 impl Ours {
+    fn threads(self) -> u32 {
+        let all = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32);
+        if self.alone { 1 } else { all }
+    }
+
     async fn play(self) -> Slice {
         let sink = Arc::<Null>::default();
         let writer = Arc::new(Writer::new(Arc::clone(&sink), Coalesce::default()));
-        let claim = workload::queued(workload::job(1), 1);
-        let claim = Arc::new([claim.check(&SystemClock).expect("it is valid")]);
+        // A job of each caller's own, so that all flushers have some.
+        let claims = (0..self.callers).map(|caller| {
+            let claim = workload::queued(workload::job(caller), 1).check(&SystemClock);
+            [claim.expect("it is valid")]
+        });
+        let claims = Arc::new(claims.collect::<Vec<_>>());
         let (begun, cpu) = (Instant::now(), cpu_time());
         let allocations = self.allocations.map(|count| count());
         let shared = Arc::clone(&writer);
-        let mut slice = closed_loop(self.callers, self.length, move |_, _| {
-            let (writer, claim) = (Arc::clone(&shared), Arc::clone(&claim));
+        let mut slice = closed_loop(self.callers, self.length, move |caller, _| {
+            let (writer, claims) = (Arc::clone(&shared), Arc::clone(&claims));
             async move {
-                let told = writer.apply(&*claim).await.expect("a null sink takes all");
+                let told = writer
+                    .apply(&claims[caller as usize])
+                    .await
+                    .expect("a null sink takes all");
                 assert_eq!(told, [Outcome::Applied { created: true }]);
             }
         })
@@ -60,8 +72,8 @@ impl Ours {
         let updates = slice.done as f64;
         let used = match (cpu, cpu_time()) {
             (Some(before), Some(after)) => after - before,
-            // No more than that, as all that runs on one thread.
-            _ => begun.elapsed(),
+            // No more than that: all threads, all the time.
+            _ => begun.elapsed() * self.threads(),
         };
         let extra = match (self.allocations, allocations) {
             (Some(count), Some(before)) => (ALLOCATIONS, (count() - before) as f64 / updates),
