@@ -21,7 +21,7 @@ pub trait Contender: Send {
 /// The first contender is ours.
 ///
 /// # Panics
-/// As [`Options::tell`].
+/// If the result can't be written.
 pub async fn contest(options: &Options, workload: &str, contenders: Vec<Box<dyn Contender>>) -> Verdict {
     let verdict = play(options, workload, contenders).await;
     options.tell(&verdict);
