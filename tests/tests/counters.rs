@@ -20,6 +20,8 @@ mod log;
 mod plans_postgres;
 #[path = "counters/plans_sqlite.rs"]
 mod plans_sqlite;
+#[path = "counters/prune.rs"]
+mod prune;
 #[path = "counters/syncs.rs"]
 mod syncs;
 #[path = "counters/wire.rs"]
