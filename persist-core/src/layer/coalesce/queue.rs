@@ -30,6 +30,12 @@ pub(super) struct Waiting {
 /// does not have.
 pub(super) const SHARES: usize = 64;
 
+/// Flushes in the air while the queue is short. On two cores a third and a fourth made smaller batches: 44,000
+/// instead of 36,000 to 38,000 updates a second with 1,024 callers, and a shorter tail (2026-11).
+const PAIR: usize = 2;
+/// How much longer something waits for one of these than for one, in holds.
+const PATIENT: u32 = 5;
+
 /// A share of the jobs: the calls that name one of them first, in their order. One flush of a share is in the air
 /// at a time, so that a job's updates go out in the order in which they came and flushes don't wait for each other's
 /// locks. (The other jobs of a call of several may be in other shares: their order is any, as for two writers.)
@@ -109,26 +115,35 @@ impl Queue {
             .filter(|(share, _)| !share.is_out)
             .map(|(_, call)| call.since)
             .min()?;
-        (self.out > 0 && self.out < self.flushes).then(|| since + self.hold)
+        let hold = match self.out {
+            0 => return None,
+            out if out < PAIR => self.hold,
+            _ => self.hold * PATIENT,
+        };
+        (self.out < self.flushes).then(|| since + hold)
     }
 
     /// What is to go out now, if anything is.
     ///
-    /// All that may go out is dealt to as many flushes as hold `beside` updates each: a lone caller's update goes
-    /// out by itself, and a few dozen in one commit. While one is in the air another needs as many to be worth
-    /// its commit, unless that one takes long. What has waited longest goes first, so that a share of few calls
-    /// is not passed over for large ones.
+    /// All that may go out is dealt to one or two flushes, of `beside` updates each at least: a lone caller's update
+    /// goes out by itself, and a few dozen in one commit. While one is in the air another needs as many to be worth
+    /// its commit, and while two are, a full one, unless they take long. What has waited longest goes first, so that
+    /// a share of few calls is not passed over for large ones.
     pub(super) fn next(&mut self) -> Option<Batch> {
         let ready = self.ready();
         let free = self.flushes.saturating_sub(self.out);
         if ready == 0 || free == 0 {
             return None;
         }
+        let (worth, most) = match self.out {
+            out if out < PAIR => (self.beside, PAIR - out),
+            _ => (self.batch, free),
+        };
         let is_held = || self.held_until().is_some_and(|until| until > Instant::now());
-        if self.out > 0 && ready < self.beside && is_held() {
+        if self.out > 0 && ready < worth && is_held() {
             return None;
         }
-        let flushes = (ready / self.beside).clamp(1, free);
+        let flushes = (ready / worth).clamp(1, most.min(free));
         let enough = ready.div_ceil(flushes).min(self.batch);
         let mut idle: Vec<_> = (0..self.shares.len())
             .filter(|share| !self.shares[*share].is_out && self.shares[*share].updates > 0)

@@ -160,3 +160,34 @@ async fn a_lone_caller_is_not_passed_over_for_busy_shares() {
         assert!(waited < Duration::from_millis(30), "{job} waited {waited:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_than_two_flushes_go_for_a_long_queue_or_after_a_while() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default().batch(30));
+    let begun = Instant::now();
+    let mut calls = Vec::new();
+    for (nth, (job, after_ms)) in jobs_of(4).into_iter().zip([0, 10, 60, 110]).enumerate() {
+        calls.push(call(&writer, [job]).await);
+        gate.begun(nth + 1).await;
+        let waited = begun.elapsed().as_millis();
+        assert!(
+            (after_ms..after_ms + 5).contains(&waited),
+            "{nth} waited {waited} ms"
+        );
+    }
+    // Four are the most.
+    for job in jobs_of(50).split_off(4) {
+        calls.push(call(&writer, [job]).await);
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(gate.flushes().len(), 4);
+    gate.open(2);
+    gate.begun(6).await;
+    let flushes = gate.flushes();
+    assert_eq!((flushes[4].len(), flushes[5].len()), (30, 16), "{flushes:?}");
+    gate.open(1_000);
+    for called in calls {
+        called.await.unwrap().unwrap();
+    }
+}
