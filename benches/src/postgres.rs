@@ -97,8 +97,7 @@ impl Field<'_> {
         verdicts.push(contest(self.options, "pg-alone", alone).await);
         let bulk = vec![
             self.ours(self.options.crowd, Load::Lives),
-            // About as many as our flushes have: half of the callers are in the air, in four of them.
-            self.pgbench(4, Script::Flush(128)),
+            // About as many as our flushes have: half of the callers are in the air, in two of them.
             self.pgbench(1, Script::Flush(256)),
             self.pgbench(2, Script::Flush(256)),
             self.pgbench(4, Script::Flush(256)),

@@ -59,7 +59,7 @@ impl PostgresBackend {
         };
         Ok(Self {
             migrator,
-            statements: Arc::new(Statements::new(&prefix)),
+            statements: Arc::new(Statements::new(schema.as_deref(), &prefix)),
             pool,
             schema,
             prefix,
@@ -124,23 +124,23 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        let schema = self.schema.clone();
+        let sql = Arc::clone(&self.statements.job);
         let read = self
             .pool
             .run("job", self.deadlines.read, Scope::Single, move |session| {
-                let schema = schema.clone();
-                Box::pin(async move { job::get(session, schema.as_deref(), id).await })
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { job::get(session, sql, id).await })
             });
         read.await
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        let (schema, key) = (self.schema.clone(), key.clone());
+        let (sql, key) = (Arc::clone(&self.statements.vm), key.clone());
         let read = self
             .pool
             .run("vm", self.deadlines.read, Scope::Single, move |session| {
-                let (schema, key) = (schema.clone(), key.clone());
-                Box::pin(async move { vm::get(session, schema.as_deref(), &key).await })
+                let (sql, key) = (Arc::clone(&sql), key.clone());
+                Box::pin(async move { vm::get(session, sql, &key).await })
             });
         read.await
     }

@@ -3,8 +3,8 @@
 use persist_core::sql::Statement;
 use persist_core::{Error, ErrorKind, Result};
 use sea_query::{PostgresQueryBuilder, Value};
-use sqlx::Arguments as _;
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::{Arguments as _, Encode, Type};
 
 /// Text and arguments of a statement.
 pub(crate) fn render(statement: &Statement) -> Result<(String, PgArguments)> {
@@ -26,7 +26,19 @@ pub(crate) fn render(statement: &Statement) -> Result<(String, PgArguments)> {
                 ));
             }
         };
-        added.map_err(|_| Error::new(ErrorKind::Internal, "a value could not be encoded"))?;
+        added.map_err(|_| unencoded())?;
     }
     Ok((sql, arguments))
+}
+
+/// One more argument.
+pub(crate) fn add<'a, T>(arguments: &mut PgArguments, value: T) -> Result<()>
+where
+    T: Encode<'a, Postgres> + Type<Postgres>,
+{
+    arguments.add(value).map_err(|_| unencoded())
+}
+
+fn unencoded() -> Error {
+    Error::new(ErrorKind::Internal, "a value could not be encoded")
 }

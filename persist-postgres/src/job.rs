@@ -1,11 +1,14 @@
 //! Jobs: the entity, and the reads of them.
 
+use std::sync::Arc;
+
 use persist_core::sql::{self, Dialect};
 use persist_core::{Attempt, Job, JobQuery, Page, Rank, Result, StateTable as _};
 use sea_orm::FromQueryResult as _;
 use sea_orm::entity::prelude::*;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 
+use crate::bind;
 use crate::row;
 use crate::session::Session;
 
@@ -65,8 +68,10 @@ fn decode(row: PgRow) -> Result<Job> {
         .try_into()
 }
 
-pub(crate) async fn get(session: &mut Session, schema: Option<&str>, id: Uuid) -> Result<Option<Job>> {
-    let rows = session.select(&sql::job(Dialect::Postgres, schema, id)).await?;
+pub(crate) async fn get(session: &mut Session, sql: Arc<str>, id: Uuid) -> Result<Option<Job>> {
+    let mut arguments = PgArguments::default();
+    bind::add(&mut arguments, id)?;
+    let rows = session.rows(sql, arguments).await?;
     rows.into_iter().next().map(decode).transpose()
 }
 

@@ -6,24 +6,35 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use persist_core::sql::{Dialect, EVENTS, JOBS, RowTable, VMS, slot_conflict};
-use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, Result, Subject};
+use persist_core::sql::{self, Dialect, EVENTS, JOBS, RowTable, Statement, VMS, slot_conflict};
+use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, Result, Subject, VmKey};
+use sea_query::PostgresQueryBuilder;
 use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
+use uuid::Uuid;
 
-/// The two statements, with the tables of one schema.
+/// The statements whose text is always the same, with the tables of one schema. To build that of a point read
+/// anew for each took a tenth of its time (2026-11).
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) merge: Arc<str>,
     pub(crate) look: Arc<str>,
+    /// `$1` is the `request_id`.
+    pub(crate) job: Arc<str>,
+    /// And `$2` the `domain_name`.
+    pub(crate) vm: Arc<str>,
 }
 
 impl Statements {
     /// `prefix` is the schema with its dot, or nothing.
-    pub(crate) fn new(prefix: &str) -> Self {
+    pub(crate) fn new(schema: Option<&str>, prefix: &str) -> Self {
+        let any = VmKey::new(Uuid::nil(), "");
+        let text = |statement: Statement| Arc::from(statement.build(PostgresQueryBuilder).0);
         Self {
             merge: merge_sql(prefix).into(),
             look: look_sql(prefix).into(),
+            job: text(sql::job(Dialect::Postgres, schema, any.request_id)),
+            vm: text(sql::vm(Dialect::Postgres, schema, &any)),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! VMs: the entity, and the reads of them.
 
+use std::sync::Arc;
+
 use persist_core::sql::{self, Dialect};
 use persist_core::{Attempt, Page, Rank, Result, StateTable as _, Vm, VmKey, VmQuery};
 use sea_orm::FromQueryResult as _;
 use sea_orm::entity::prelude::*;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 
+use crate::bind;
 use crate::row;
 use crate::session::Session;
 
@@ -68,12 +71,15 @@ fn decode(row: PgRow) -> Result<Vm> {
         .try_into()
 }
 
-pub(crate) async fn get(session: &mut Session, schema: Option<&str>, key: &VmKey) -> Result<Option<Vm>> {
+pub(crate) async fn get(session: &mut Session, sql: Arc<str>, key: &VmKey) -> Result<Option<Vm>> {
     // The server refuses NUL in a text, where all that is meant is: no VM has such a name.
     if key.domain_name.contains('\0') {
         return Ok(None);
     }
-    let rows = session.select(&sql::vm(Dialect::Postgres, schema, key)).await?;
+    let mut arguments = PgArguments::default();
+    bind::add(&mut arguments, key.request_id)?;
+    bind::add(&mut arguments, key.domain_name.as_str())?;
+    let rows = session.rows(sql, arguments).await?;
     rows.into_iter().next().map(decode).transpose()
 }
 

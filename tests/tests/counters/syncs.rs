@@ -147,13 +147,14 @@ async fn d4_a_flush_of_many_callers_is_synced_once() {
     let told: Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
     let number = |name: &str| told[name].as_f64().unwrap();
     let flushes = number("flushes") as u64;
-    // Afterwards it removes its jobs, a thousand at a time, each of three updates at most.
+    // Afterwards it removes its jobs, each of three updates at most: twice as many at a time as the time before, from 4
+    // to 1,000, but fewer where one takes long.
     let jobs = number("flushes") * number("mean_batch") / 3.0 + number("callers");
-    let removals = (jobs / 1_000.0).ceil() as u64;
+    let removals = (jobs / 250.0).ceil() as u64 + 10;
     let synced = syncs(&asked(&trace));
     assert!(
         (flushes..=flushes + removals + BESIDE_COMMITS).contains(&synced),
-        "{synced} syncs for {flushes} flushes and {removals} removals"
+        "{synced} syncs for {flushes} flushes and at most {removals} removals"
     );
     assert!(number("commits_per_update") <= 0.1, "{told}");
 }
