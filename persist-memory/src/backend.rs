@@ -278,6 +278,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_history_by_key_has_a_job_before_its_vms_and_goes_on_where_a_slot_is_gone() {
+        let backend = MemoryBackend::new();
+        let claims = [
+            vm(3, "a", VmState::Running, 1),
+            job(2, JobState::Running, 2),
+            vm(2, "b", VmState::Running, 3),
+            vm(2, "a", VmState::Running, 4),
+            job(2, JobState::Queued, 5),
+            vm(1, "z", VmState::Running, 6),
+            job(4, JobState::Queued, 7),
+        ];
+        backend.apply(&claims).await.unwrap();
+        let mut query = EventQuery::default().limit(1);
+        let (mut seen, mut cursors) = (Vec::new(), Vec::new());
+        loop {
+            let page = backend.events(&query).await.unwrap();
+            seen.extend(page.items.iter().map(|event| event.at));
+            if page.next.is_none() {
+                break;
+            }
+            cursors.push(page.next.clone());
+            query = query.after(page.next);
+        }
+        assert_eq!(seen, [6, 5, 2, 4, 3, 1, 7].map(at));
+
+        backend.prune(&Prune::default().ids([id(2)])).await.unwrap();
+        let of_3 = EventQuery::default().request_id(id(3));
+        for (nth, cursor) in cursors.into_iter().enumerate() {
+            let rest = backend
+                .events(&EventQuery::default().after(cursor.clone()))
+                .await
+                .unwrap();
+            let rest: Vec<_> = rest.items.iter().map(|event| event.at).collect();
+            assert_eq!(rest, [1, 7].map(at)[usize::from(nth == 5)..], "after {nth}");
+            let page = backend.events(&of_3.clone().after(cursor)).await.unwrap();
+            assert_eq!(
+                page.items.len(),
+                usize::from(nth < 5),
+                "of one request after {nth}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn pages_in_every_order_see_every_row_once() {
         use persist_core::Order;
         let backend = MemoryBackend::new();
