@@ -134,13 +134,14 @@ impl PersistBackend for MemoryBackend {
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
         let store = self.store("job")?;
         let state = store.state.lock();
-        Ok(state.jobs.get(&id).and_then(|row| Job::from_row(id, row)))
+        Ok(state.jobs.get(&id).and_then(|line| Job::from_row(id, &line.row)))
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
         let store = self.store("vm")?;
         let state = store.state.lock();
-        Ok(state.vms.get(key).and_then(|row| Vm::from_row(key.clone(), row)))
+        let line = state.vms.get(key);
+        Ok(line.and_then(|line| Vm::from_row(key.clone(), &line.row)))
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {

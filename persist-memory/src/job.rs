@@ -9,7 +9,7 @@ pub(crate) fn page(state: &State, query: &JobQuery) -> Result<Page<Job>> {
     let jobs = state
         .jobs
         .walk(query.order, query.position()?, query.created, query.ids.from)
-        .filter_map(|(id, row)| Job::from_row(*id, row))
+        .filter_map(|(id, line)| Job::from_row(*id, &line.row))
         .filter(|job| query.matches(job))
         .take(query.limit as usize + 1)
         .collect();

@@ -1,20 +1,21 @@
 //! Pages of VMs, and the VMs of a job.
 
-use persist_core::merge::Row;
+use std::ops::Bound;
+
 use persist_core::{Order, Page, Result, Vm, VmKey, VmQuery};
 use uuid::Uuid;
 
-use crate::state::{Key as _, State, Table};
+use crate::state::{Key as _, Line, State, Table};
 
 /// The VMs of a job, by name.
-pub(crate) fn of_job(vms: &Table<VmKey>, id: Uuid) -> impl Iterator<Item = (&VmKey, &Row)> {
-    vms.from(VmKey::lowest(id))
+pub(crate) fn of_job(vms: &Table<VmKey>, id: Uuid) -> impl Iterator<Item = (&VmKey, &Line)> {
+    vms.from(Bound::Included(VmKey::lowest(id)))
         .take_while(move |(key, _)| key.request_id == id)
 }
 
 /// A page of a checked query.
 pub(crate) fn page(state: &State, query: &VmQuery) -> Result<Page<Vm>> {
-    let vm = |(key, row): (&VmKey, &Row)| Vm::from_row(key.clone(), row);
+    let vm = |(key, line): (&VmKey, &Line)| Vm::from_row(key.clone(), &line.row);
     let vms = match query.request_id {
         Some(id) => of_one_job(state, query, id)?,
         None => state
@@ -32,7 +33,7 @@ pub(crate) fn page(state: &State, query: &VmQuery) -> Result<Page<Vm>> {
 fn of_one_job(state: &State, query: &VmQuery, id: Uuid) -> Result<Vec<Vm>> {
     let after = query.position()?;
     let mut vms: Vec<Vm> = of_job(&state.vms, id)
-        .filter_map(|(key, row)| Vm::from_row(key.clone(), row))
+        .filter_map(|(key, line)| Vm::from_row(key.clone(), &line.row))
         .filter(|vm| query.matches(vm))
         .filter(|vm| {
             let place = || (vm.created_at, vm.key());
