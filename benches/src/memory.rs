@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use persist::{Claim, EventQuery, JobQuery, JobState, Outcome, PersistBackend, SystemClock};
-use persist_core::merge::{Row, Slot};
+use persist_core::merge::Row;
 use persist_memory::MemoryBackend;
 use persist_tests::walk;
 use uuid::Uuid;
@@ -68,12 +69,12 @@ async fn whole(store: Arc<MemoryBackend>, claims: &[Claim]) {
     assert!(jobs.iter().all(|job| job.state == JobState::Succeeded));
 }
 
-/// What somebody would write who needs no more than this.
+/// What somebody would write who needs no more than this: hashed as ours, and claims kept as they came, as ours.
 #[derive(Default)]
 struct Bare {
-    rows: HashMap<Uuid, Row>,
+    rows: HashMap<Uuid, Row, RandomState>,
     by_age: BTreeSet<(i64, Uuid)>,
-    history: HashMap<Uuid, Vec<Slot>>,
+    history: HashMap<Uuid, Vec<Claim>, RandomState>,
 }
 
 impl Bare {
@@ -81,17 +82,16 @@ impl Bare {
     fn record(&mut self, claim: &Claim) -> bool {
         let id = claim.subject().request_id();
         let slots = self.history.entry(id).or_default();
-        if slots.iter().any(|slot| slot.rank == claim.rank()) {
+        if slots.iter().any(|slot| slot.rank() == claim.rank()) {
             return false;
         }
-        let slot = Slot::claimed_by(claim);
         if let Some(row) = self.rows.get_mut(&id) {
-            row.join(&slot);
+            row.join(claim);
         } else {
             self.by_age.insert((claim.at().timestamp_micros(), id));
-            self.rows.insert(id, Row::first(&slot));
+            self.rows.insert(id, Row::first(claim));
         }
-        slots.push(slot);
+        slots.push(claim.clone());
         true
     }
 }

@@ -87,6 +87,13 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
     }
     // What a run that was killed has left behind.
     clean(&*backend).await?;
+    let ran = run_all(&args, &persist, context).await;
+    persist.close().await?;
+    ran
+}
+
+async fn run_all(args: &BenchArgs, persist: &Persist, context: &mut Context) -> Result<Code, Failure> {
+    let backend = persist.backend();
     let stop = signals::listen()?;
     let mut code = Code::Ok;
     for (number, callers) in args.callers.iter().enumerate() {
@@ -99,7 +106,7 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
             read_share: args.read_share,
             outcomes: args.outcomes,
         };
-        let ran = run_one(&load, number, &persist, &stop, context).await;
+        let ran = run_one(&load, number, persist, &stop, context).await;
         // Whatever came of it, its rows go.
         match (ran, clean(&*backend).await) {
             (ran, Ok(())) => {
@@ -119,7 +126,6 @@ pub(crate) async fn run(args: BenchArgs, context: &mut Context) -> Result<Code, 
             break;
         }
     }
-    persist.close().await?;
     Ok(code)
 }
 

@@ -16,7 +16,8 @@ const LIFETIME: Duration = Duration::from_secs(300);
 const QUIET: Duration = Duration::from_secs(30);
 const ASK: Duration = Duration::from_millis(1_000);
 
-/// See above. Reads have one and updates another, so that neither takes the other's warm connections.
+/// Connections of one sort of work. Reads have a lane and updates another, so that neither takes the other's warm
+/// ones.
 pub(crate) struct Lane {
     size: usize,
     permits: Arc<Semaphore>,

@@ -43,8 +43,11 @@ impl Contender for Pgbench {
             let seconds = self.length.as_secs_f64().ceil();
             ["-T".to_owned(), seconds.to_string()]
         };
+        // As many threads as ours has.
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = threads.min(self.clients as usize).to_string();
         let output = Command::new(persist_tests::server::programs().join("pgbench"))
-            .args(["-n", "-M", "prepared", "-j", "2", "-D", "n=-1", "-c"])
+            .args(["-n", "-M", "prepared", "-D", "n=-1", "-j", &threads, "-c"])
             .arg(self.clients.to_string())
             .args(length)
             .arg("-f")

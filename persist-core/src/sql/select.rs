@@ -1,7 +1,6 @@
 //! What the list statements have in common.
 
 use sea_query::{Cond, Condition, Expr, ExprTrait as _, Order as SqlOrder, Query, SelectStatement, Value};
-
 use uuid::Uuid;
 
 use super::Dialect;

@@ -217,6 +217,7 @@ async fn vms_without_a_job_count_by_themselves(ctx: &Ctx) -> CaseResult {
     ctx.each([
         vm(2, "b", VmState::Running),
         vm(3, "a", VmState::Failed).at(at(9_000)),
+        vm(4, "a", VmState::Failed).at(at(9_000)),
     ])
     .await?;
     let pruned = prune(ctx, Prune::default().ended_before(at(1_000))).await?;
@@ -236,6 +237,11 @@ async fn vms_without_a_job_count_by_themselves(ctx: &Ctx) -> CaseResult {
         pruned,
         Pruned::new(2, 0, 3, 3, false),
         "and by name all of them go"
+    );
+    ensure_eq!(
+        ctx.history_of(id(4)).await?.len(),
+        1,
+        "but none that is not named"
     );
     Ok(())
 }

@@ -190,7 +190,7 @@ async fn postgres_flushes_are_one_round_trip_each() {
     let said = Said::so_far(&proxy).since(before);
     let flushes = persist.backend().health().await.unwrap().flushes;
     assert!((1..=FLUSHERS as u64).contains(&said.prepared), "{said:?}");
-    assert!(said.connections < FLUSHERS as u64, "{said:?}");
+    assert!(said.connections <= FLUSHERS as u64, "{said:?}");
     let expected = Said {
         connections: said.connections,
         // What the session is set to, asked once a connection.

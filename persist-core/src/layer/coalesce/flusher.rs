@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::queue::{Batch, Queue, Waiting};
+use super::queue::{Batch, Flight, Queue, Waiting};
 use super::settings::Coalesce;
 use super::writer::{Sink, late};
 use crate::claim::Claim;
@@ -22,8 +22,7 @@ pub(super) struct Flusher<S> {
     counts: Arc<Counts>,
     queue: Queue,
     out: JoinSet<()>,
-    /// Which shares each flush in the air has.
-    shares: Vec<(Id, Vec<usize>)>,
+    flights: Vec<(Id, Flight)>,
 }
 
 impl<S: Sink> Flusher<S> {
@@ -35,7 +34,7 @@ impl<S: Sink> Flusher<S> {
             counts,
             queue,
             out: JoinSet::new(),
-            shares: Vec::new(),
+            flights: Vec::new(),
         }
     }
 
@@ -85,17 +84,17 @@ impl<S: Sink> Flusher<S> {
     }
 
     fn send(&mut self, batch: Batch) {
-        let Batch { calls, shares, .. } = batch;
+        let Batch { calls, flight, .. } = batch;
         let task = self
             .out
             .spawn(flush(Arc::clone(&self.sink), Arc::clone(&self.counts), calls));
-        self.shares.push((task.id(), shares));
+        self.flights.push((task.id(), flight));
     }
 
     fn landed(&mut self, id: Id) {
-        if let Some(at) = self.shares.iter().position(|(out, _)| *out == id) {
-            let (_, shares) = self.shares.swap_remove(at);
-            self.queue.back(&shares);
+        if let Some(at) = self.flights.iter().position(|(out, _)| *out == id) {
+            let (_, flight) = self.flights.swap_remove(at);
+            self.queue.back(&flight);
         }
     }
 

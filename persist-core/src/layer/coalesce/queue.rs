@@ -33,8 +33,10 @@ pub(super) const SHARES: usize = 64;
 /// Flushes in the air while the queue is short. On two cores a third and a fourth made smaller batches: 44,000
 /// instead of 36,000 to 38,000 updates a second with 1,024 callers, and a shorter tail (2026-11).
 const PAIR: usize = 2;
-/// How much longer something waits for one of these than for one, in holds.
-const PATIENT: u32 = 5;
+/// How long what waits is held where two are in the air, as a multiple of the time where one is.
+const BESIDE_TWO: u32 = 5;
+/// From which age on a flush counts as held up and not as one of the two, as a multiple of that time.
+const HELD_UP: u32 = 10;
 
 /// A share of the jobs: the calls that name one of them first, in their order. One flush of a share is in the air
 /// at a time, so that a job's updates go out in the order in which they came and flushes don't wait for each other's
@@ -46,12 +48,17 @@ struct Share {
     is_out: bool,
 }
 
-/// Calls that go out together, and whose shares they are.
-#[derive(Default)]
+/// Calls that go out together.
 pub(super) struct Batch {
     updates: usize,
     pub(super) calls: Vec<Waiting>,
-    pub(super) shares: Vec<usize>,
+    pub(super) flight: Flight,
+}
+
+/// A flush in the air: the shares that it keeps, and since when.
+pub(super) struct Flight {
+    shares: Vec<usize>,
+    since: Instant,
 }
 
 /// All shares.
@@ -61,8 +68,8 @@ pub(super) struct Queue {
     beside: usize,
     hold: Duration,
     flushes: usize,
-    /// Flushes in the air.
-    out: usize,
+    /// Since when each of the flushes in the air is.
+    out: Vec<Instant>,
 }
 
 impl Queue {
@@ -73,7 +80,7 @@ impl Queue {
             beside: settings.beside,
             hold: settings.hold,
             flushes: settings.flushers,
-            out: 0,
+            out: Vec::new(),
         }
     }
 
@@ -94,7 +101,7 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.out == 0 && self.shares.iter().all(|share| share.calls.is_empty())
+        self.out.is_empty() && self.shares.iter().all(|share| share.calls.is_empty())
     }
 
     fn fronts(&self) -> impl Iterator<Item = (&Share, &Waiting)> {
@@ -115,32 +122,40 @@ impl Queue {
             .filter(|(share, _)| !share.is_out)
             .map(|(_, call)| call.since)
             .min()?;
-        let hold = match self.out {
+        let hold = match self.healthy() {
             0 => return None,
             out if out < PAIR => self.hold,
-            _ => self.hold * PATIENT,
+            _ => self.hold * BESIDE_TWO,
         };
-        (self.out < self.flushes).then(|| since + hold)
+        (self.out.len() < self.flushes).then(|| since + hold)
+    }
+
+    /// Flushes in the air that are not held up.
+    fn healthy(&self) -> usize {
+        let is_healthy = |since: &&Instant| since.elapsed() < self.hold * HELD_UP;
+        self.out.iter().filter(is_healthy).count()
     }
 
     /// What is to go out now, if anything is.
     ///
     /// All that may go out is dealt to one or two flushes, of `beside` updates each at least: a lone caller's update
     /// goes out by itself, and a few dozen in one commit. While one is in the air another needs as many to be worth
-    /// its commit, and while two are, a full one, unless they take long. What has waited longest goes first, so that
-    /// a share of few calls is not passed over for large ones.
+    /// its commit, and while two are, a full one, unless they take long. Those that are held up don't count, but for
+    /// the most that may be in the air. What has waited longest goes first, so that a share of few calls is not
+    /// passed over for large ones.
     pub(super) fn next(&mut self) -> Option<Batch> {
         let ready = self.ready();
-        let free = self.flushes.saturating_sub(self.out);
+        let free = self.flushes.saturating_sub(self.out.len());
         if ready == 0 || free == 0 {
             return None;
         }
-        let (worth, most) = match self.out {
+        let healthy = self.healthy();
+        let (worth, most) = match healthy {
             out if out < PAIR => (self.beside, PAIR - out),
             _ => (self.batch, free),
         };
         let is_held = || self.held_until().is_some_and(|until| until > Instant::now());
-        if self.out > 0 && ready < worth && is_held() {
+        if healthy > 0 && ready < worth && is_held() {
             return None;
         }
         let flushes = (ready / worth).clamp(1, most.min(free));
@@ -149,7 +164,16 @@ impl Queue {
             .filter(|share| !self.shares[*share].is_out && self.shares[*share].updates > 0)
             .collect();
         idle.sort_unstable_by_key(|share| self.shares[*share].calls.front().map(|call| call.since));
-        let mut batch = Batch::default();
+        let now = Instant::now();
+        let flight = Flight {
+            shares: Vec::new(),
+            since: now,
+        };
+        let mut batch = Batch {
+            updates: 0,
+            calls: Vec::new(),
+            flight,
+        };
         for share in idle {
             if batch.updates >= enough {
                 break;
@@ -160,7 +184,7 @@ impl Queue {
             // All of it was withdrawn.
             return None;
         }
-        self.out += 1;
+        self.out.push(now);
         Some(batch)
     }
 
@@ -184,14 +208,16 @@ impl Queue {
         }
         if has_any {
             share.is_out = true;
-            batch.shares.push(at);
+            batch.flight.shares.push(at);
         }
     }
 
-    /// These shares may go out again.
-    pub(super) fn back(&mut self, shares: &[usize]) {
-        self.out -= 1;
-        for share in shares {
+    /// It landed: its shares may go out again.
+    pub(super) fn back(&mut self, flight: &Flight) {
+        if let Some(at) = self.out.iter().position(|since| *since == flight.since) {
+            self.out.swap_remove(at);
+        }
+        for share in &flight.shares {
             self.shares[*share].is_out = false;
         }
     }

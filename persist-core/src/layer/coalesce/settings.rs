@@ -62,15 +62,16 @@ impl Coalesce {
 
     /// How long fewer than those wait for a flush in the air: 10 ms, several times what a healthy one takes; five
     /// times that where two are in the air. One that is held up, by a lock or a server process that froze, then holds
-    /// up its own jobs, and those few of others that go by the same shares (there are 64).
+    /// up its own jobs, and those few of others that go by the same shares (there are 64); after ten times that it is
+    /// not counted among the two any more.
     #[must_use]
     pub fn hold(mut self, time: Duration) -> Self {
         self.hold = time.min(LONGEST);
         self
     }
 
-    /// Most flushes in the air at once, at least 1: [`FLUSHERS`]. Two are, while the queue is short. The Postgres backend has connections for as many; more
-    /// would wait for one.
+    /// Most flushes in the air at once, at least 1: [`FLUSHERS`]. Two are, while the queue is short. The Postgres
+    /// backend has connections for as many as that; more would wait for one.
     #[must_use]
     pub fn flushers(mut self, flushes: usize) -> Self {
         self.flushers = flushes.max(1);

@@ -161,6 +161,35 @@ async fn a_lone_caller_is_not_passed_over_for_busy_shares() {
     }
 }
 
+/// Two rows are locked: sixty others go on as if nobody was.
+#[tokio::test(start_paused = true)]
+async fn c6_flushes_that_are_held_up_are_not_waited_for() {
+    let gate = Gate::new();
+    let writer = writer(&gate, Coalesce::default());
+    let mut jobs = jobs_of(SHARES);
+    let mut held = Vec::new();
+    for nth in 1..=2 {
+        held.push(call(&writer, [jobs.remove(0)]).await);
+        gate.begun(nth).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let mut calls = Vec::new();
+    for job in jobs {
+        calls.push(call(&writer, [job]).await);
+    }
+    gate.begun(4).await;
+    assert!(
+        begun.elapsed() < Duration::from_millis(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    gate.open(1_000);
+    for called in held.into_iter().chain(calls) {
+        called.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn more_than_two_flushes_go_for_a_long_queue_or_after_a_while() {
     let gate = Gate::new();
