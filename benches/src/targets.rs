@@ -181,7 +181,7 @@ static TARGETS: [Target; 21] = [
     target("lite-sweep", None, LITTLE, AtMost(2.0), |of| most(of, LITTLE)),
     target("writer", None, CPU_US, AtMost(2.0), |of| most(of, CPU_US)),
     target("mem", None, "rate over a bare map", AtLeast(0.7), |of| {
-        rate(of, "a bare map")
+        rate(of, "a bare map, index and history, one lock: texts")
     }),
 ];
 
