@@ -13,8 +13,7 @@ use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
 
-/// The statements whose text is always the same, with the tables of one schema. To build that of a point read
-/// anew for each took a tenth of its time (2026-11).
+/// The statements whose text is always the same, with the tables of one schema.
 #[derive(Debug)]
 pub(crate) struct Statements {
     pub(crate) merge: Arc<str>,
