@@ -108,8 +108,8 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
     let place = not_utf8.len() - 4;
     not_utf8[place] = 0xff;
     vec![
-        (b"this is not JSON".to_vec(), "expected"),
-        (job("")[..30].to_vec(), "EOF"),
+        (b"this is not JSON".to_vec(), "a line is one object"),
+        (job("")[..30].to_vec(), "EOF while parsing a string (column"),
         (br#"{"task":{"state":"queued"}}"#.to_vec(), "job"),
         (
             br#"{"job":{"request_id":"42","state":"queued"}}"#.to_vec(),

@@ -13,9 +13,8 @@ pub(crate) enum Script {
     /// What is equal to our flushes where 1,024 callers lead a job each: the statement; one update a job, so as many
     /// jobs as updates; a third of them each new, running and succeeded, of jobs that the statements before have
     /// led so far; ids next to each other by caller, in order; attributes on the first step and an actor on all.
-    /// What differs: nothing is sent; the answers, which are part of the statement, come back and are thrown away.
-    /// All but ids and times are constants of the statement,
-    /// so that making the rows up costs next to nothing.
+    /// What differs: nothing is sent; the answers, which are part of the statement, come back and are thrown away. All
+    /// but ids and times are constants of the statement, so that making the rows up costs next to nothing.
     Flush(u64),
     /// As [`Flush`](Self::Flush), of a chunk of an import: all three steps of each job, next to each other.
     Import(u64),

@@ -33,40 +33,57 @@ impl Jobs {
         }
     }
 
-    /// A new attempt of the job in this place, which all callers report.
-    fn hot(&self, place: usize) -> Update {
+    /// A new attempt of that job among the hot ones, which all callers report, which chance picks.
+    fn hot(&self, chance: u64) -> Update {
+        let place = self.place(chance);
         let nth = self.hot[place].fetch_add(1, Ordering::Relaxed);
-        let job = nth / MOST_ATTEMPTS * self.hot.len() as u64 + place as u64;
         let attempt = nth % MOST_ATTEMPTS + 1;
-        JobUpdate::new(self.range.id(job), JobState::Queued)
+        JobUpdate::new(self.range.id(self.in_place(place, nth)), JobState::Queued)
             .attempt(attempt as u32)
             .at(SystemClock.now())
             .actor("bench")
             .into()
+    }
+
+    fn place(&self, chance: u64) -> usize {
+        (chance % self.hot.len() as u64) as usize
+    }
+
+    /// The job that has the place when so many attempts were made there.
+    fn in_place(&self, place: usize, attempts: u64) -> u64 {
+        attempts / MOST_ATTEMPTS * self.hot.len() as u64 + place as u64
     }
 }
 
 /// Where a caller is in the life of its job.
 #[derive(Debug, Default)]
 pub(crate) struct Life {
+    /// Its last job, also when that has ended.
     job: Option<u64>,
     step: usize,
 }
 
 impl Life {
-    /// The job that the caller is at.
-    pub(crate) fn job(&self, jobs: &Jobs) -> Uuid {
-        jobs.range.id(self.job.unwrap_or_default())
+    /// The job that the caller reads next: its own, or a hot one; the first job as long as it has none.
+    pub(crate) fn job(&self, jobs: &Jobs, chance: u64) -> Uuid {
+        if jobs.hot.is_empty() {
+            return jobs.range.id(self.job.unwrap_or_default());
+        }
+        let place = jobs.place(chance);
+        let attempts = jobs.hot[place].load(Ordering::Relaxed);
+        jobs.range.id(jobs.in_place(place, attempts.saturating_sub(1)))
     }
 
     /// What the caller reports next, with its time; where jobs are hot, of that which chance picks.
     pub(crate) fn next(&mut self, jobs: &Jobs, chance: u64) -> Update {
         if !jobs.hot.is_empty() {
-            return jobs.hot((chance % jobs.hot.len() as u64) as usize);
+            return jobs.hot(chance);
         }
-        let job = *self
-            .job
-            .get_or_insert_with(|| jobs.next.fetch_add(1, Ordering::Relaxed));
+        let job = match self.job {
+            Some(job) if self.step > 0 => job,
+            _ => jobs.next.fetch_add(1, Ordering::Relaxed),
+        };
+        self.job = Some(job);
         let (id, now) = (jobs.range.id(job), SystemClock.now());
         let of_job = |state| JobUpdate::new(id, state).at(now).actor("bench");
         let of_vm = |state| {
@@ -91,18 +108,29 @@ impl Life {
             (Mix::Vms, _) => (of_vm(VmState::Destroyed).into(), true),
         };
         self.step = if last { 0 } else { self.step + 1 };
-        if last {
-            self.job = None;
-        }
         update
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use super::*;
+
+    #[test]
+    fn reads_are_of_the_caller_s_own_job_or_of_all_hot_ones() {
+        let jobs = Jobs::new(Range::new(0), Mix::Jobs, 0);
+        let (mut other, mut life) = (Life::default(), Life::default());
+        let _ = other.next(&jobs, 0);
+        for nth in 0..9 {
+            let claim = life.next(&jobs, nth).check(&SystemClock).unwrap();
+            assert_eq!(life.job(&jobs, nth), claim.subject().request_id(), "{nth}");
+        }
+        let hot = Jobs::new(Range::new(0), Mix::Jobs, 4);
+        let read: HashSet<_> = (0..40).map(|chance| life.job(&hot, chance)).collect();
+        assert_eq!(read.len(), 4);
+    }
 
     #[test]
     fn no_hot_job_has_more_attempts_than_a_clean_up_can_remove_at_once() {

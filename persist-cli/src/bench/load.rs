@@ -86,19 +86,16 @@ impl Load {
             callers.spawn(caller(Arc::clone(&shared), u64::from(number)));
         }
         let bar = talk::spinner("measuring");
+        let mut tally = Tally::default();
         tokio::select! {
             () = tokio::time::sleep(warm_up + self.length) => {}
             _ = stop.wait_for(Option::is_some) => {}
             () = shared.nobody_reads() => {}
+            // All of them gave up.
+            () = tally.of_all(&mut callers) => {}
         }
         shared.is_over.store(true, Ordering::Relaxed);
-        let mut tally = Tally::default();
-        while let Some(joined) = callers.join_next().await {
-            match joined {
-                Ok(one) => tally.add(one),
-                Err(_) => tally.errors += 1,
-            }
-        }
+        tally.of_all(&mut callers).await;
         let took = shared.measures_from.elapsed();
         bar.finish_and_clear();
         Measured {
@@ -121,6 +118,16 @@ impl Shared {
 }
 
 impl Tally {
+    /// Adds what callers came to, until there is none left. Cancel-safe: it goes on where it was.
+    async fn of_all(&mut self, callers: &mut JoinSet<Self>) {
+        while let Some(joined) = callers.join_next().await {
+            match joined {
+                Ok(one) => self.add(one),
+                Err(_) => self.errors += 1,
+            }
+        }
+    }
+
     fn add(&mut self, one: Self) {
         self.acknowledged += one.acknowledged;
         self.errors += one.errors;
@@ -140,7 +147,11 @@ async fn caller(shared: Arc<Shared>, number: u64) -> Tally {
         let mut line = None;
         let begun = Instant::now();
         let result = if is_read {
-            shared.persist.job(life.job(&shared.jobs)).await.map(|_| ())
+            shared
+                .persist
+                .job(life.job(&shared.jobs, xorshift(random)))
+                .await
+                .map(|_| ())
         } else {
             let update = life.next(&shared.jobs, xorshift(random));
             if shared.told.is_some() {
@@ -181,4 +192,34 @@ fn xorshift(mut state: u64) -> u64 {
     state ^= state << 13;
     state ^= state >> 7;
     state ^ (state << 17)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_whose_callers_have_all_given_up_is_over() {
+        let persist = Persist::new(Some("memory:".into())).await.unwrap();
+        persist.close().await.unwrap();
+        let load = Load {
+            callers: 3,
+            length: Duration::from_secs(3_600),
+            hot: None,
+            mix: Mix::Jobs,
+            read_share: 0.0,
+            outcomes: false,
+        };
+        let (_nobody, stop) = watch::channel(None);
+        let (told, _nothing) = mpsc::channel(1);
+        let run = load.run(&persist, Range::new(0), told, stop);
+        let measured = tokio::time::timeout(Duration::from_secs(20), run).await;
+        let tally = measured.expect("it does not sit out its hour").tally;
+        assert_eq!(
+            (tally.acknowledged, tally.errors),
+            (0, 3 * u64::from(MOST_FAILURES))
+        );
+    }
 }

@@ -34,10 +34,16 @@ pub fn parse(line: &str) -> Result<Update> {
         // serde_json's own texts name positions and expected syntax; ours, below, name fields. None holds a value.
         let text = error.to_string();
         let what = text.split(" at line ").next().unwrap_or(&text).to_owned();
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("{what} (column {})", error.column()),
-        )
+        let column = error.column();
+        let what = if error.is_data() {
+            format!("{what} (column {column})")
+        } else {
+            // Cut off, or no JSON at all.
+            format!(
+                "not JSON: {what} (column {column}); a line is one object, {{\"job\": {{…}}}} or {{\"vm\": {{…}}}}"
+            )
+        };
+        Error::new(ErrorKind::InvalidInput, what)
     })?;
     match kind {
         Kind::Job => job(fields),

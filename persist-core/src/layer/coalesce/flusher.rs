@@ -42,8 +42,9 @@ impl<S: Sink> Flusher<S> {
     pub(super) async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Waiting>) {
         let mut come = Vec::new();
         let mut open = true;
+        let mut now = Instant::now();
         while open || !self.queue.is_empty() {
-            let next = [self.queue.ends(), self.queue.held_until()]
+            let next = [self.queue.ends(), self.queue.look_again(now)]
                 .into_iter()
                 .flatten()
                 .min();
@@ -58,7 +59,8 @@ impl<S: Sink> Flusher<S> {
                 }),
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.expire(),
             }
-            while let Some(batch) = self.queue.next() {
+            now = Instant::now();
+            while let Some(batch) = self.queue.next(now) {
                 self.send(batch);
             }
         }

@@ -115,47 +115,56 @@ impl Queue {
         self.fronts().map(|(_, call)| call.end).min()
     }
 
-    /// When something goes out though a flush is in the air and little waits.
-    pub(super) fn held_until(&self) -> Option<Instant> {
+    /// When [`next`](Self::next) is to be asked again: then something goes out though a flush is in the air and little
+    /// waits. Whatever it left has such a moment, also where `now` is later than its own: a flush that came to be
+    /// held up in between must not leave what waits without a timer.
+    pub(super) fn look_again(&self, now: Instant) -> Option<Instant> {
+        let held = self.held_until(now)?;
+        let next_held_up = self.healthy(now).map(|since| since + self.hold * HELD_UP).min();
+        Some(next_held_up.map_or(held, |moment| held.min(moment)))
+    }
+
+    /// Until when what waits is held; that is now, and in the past, where no healthy flush is in the air.
+    fn held_until(&self, now: Instant) -> Option<Instant> {
         let since = self
             .fronts()
             .filter(|(share, _)| !share.is_out)
             .map(|(_, call)| call.since)
             .min()?;
-        let hold = match self.healthy() {
-            0 => return None,
+        let hold = match self.healthy(now).count() {
+            0 => Duration::ZERO,
             out if out < PAIR => self.hold,
             _ => self.hold * BESIDE_TWO,
         };
         (self.out.len() < self.flushes).then(|| since + hold)
     }
 
-    /// Flushes in the air that are not held up.
-    fn healthy(&self) -> usize {
-        let is_healthy = |since: &&Instant| since.elapsed() < self.hold * HELD_UP;
-        self.out.iter().filter(is_healthy).count()
+    /// Since when those flushes are in the air that are not held up.
+    fn healthy(&self, now: Instant) -> impl Iterator<Item = Instant> {
+        let is_healthy = move |since: &Instant| now.saturating_duration_since(*since) < self.hold * HELD_UP;
+        self.out.iter().copied().filter(is_healthy)
     }
 
-    /// What is to go out now, if anything is.
+    /// What is to go out at `now`, if anything is.
     ///
     /// All that may go out is dealt to one or two flushes, of `beside` updates each at least: a lone caller's update
     /// goes out by itself, and a few dozen in one commit. While one is in the air another needs as many to be worth
     /// its commit, and while two are, a full one, unless they take long. Those that are held up don't count, but for
     /// the most that may be in the air. What has waited longest goes first, so that a share of few calls is not
     /// passed over for large ones.
-    pub(super) fn next(&mut self) -> Option<Batch> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<Batch> {
         let ready = self.ready();
         let free = self.flushes.saturating_sub(self.out.len());
         if ready == 0 || free == 0 {
             return None;
         }
-        let healthy = self.healthy();
+        let healthy = self.healthy(now).count();
         let (worth, most) = match healthy {
             out if out < PAIR => (self.beside, PAIR - out),
             _ => (self.batch, free),
         };
-        let is_held = || self.held_until().is_some_and(|until| until > Instant::now());
-        if healthy > 0 && ready < worth && is_held() {
+        let is_held = || self.held_until(now).is_some_and(|until| until > now);
+        if ready < worth && is_held() {
             return None;
         }
         let flushes = (ready / worth).clamp(1, most.min(free));
@@ -164,7 +173,6 @@ impl Queue {
             .filter(|share| !self.shares[*share].is_out && self.shares[*share].updates > 0)
             .collect();
         idle.sort_unstable_by_key(|share| self.shares[*share].calls.front().map(|call| call.since));
-        let now = Instant::now();
         let flight = Flight {
             shares: Vec::new(),
             since: now,

@@ -1,11 +1,13 @@
 //! A sink that tells what it was given and waits for the test's word, and callers of a writer over it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::layer::{Coalesce, Sink, Writer};
@@ -44,9 +46,11 @@ impl Gate {
         self.permits.add_permits(flushes);
     }
 
+    /// Until so many flushes have begun; a minute of the test's clock is too long.
     pub(super) async fn begun(&self, flushes: usize) {
         let mut begun = self.begun.subscribe();
-        begun.wait_for(|begun| *begun >= flushes).await.unwrap();
+        let waited = timeout(Duration::from_secs(60), begun.wait_for(|begun| *begun >= flushes)).await;
+        waited.expect("so many flushes begin").unwrap();
     }
 
     pub(super) fn flushes(&self) -> Vec<Vec<u128>> {

@@ -1,12 +1,15 @@
 //! What goes out together, and who waits for whom.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::queue::{SHARES, share_of};
+use super::super::queue::{Queue, SHARES, Waiting, share_of};
 use super::gate::{FREEZES, Gate, call, call_with, claim, claim_of, writer};
-use crate::layer::Coalesce;
+use crate::layer::{Coalesce, Ticket};
 use crate::{ErrorKind, UpdateOutcome};
 
 #[tokio::test(start_paused = true)]
@@ -135,16 +138,16 @@ async fn a_lone_caller_is_not_passed_over_for_busy_shares() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default().hold(Duration::from_secs(60)));
     let jobs = jobs_of(4);
-    let mut busy = tokio::task::JoinSet::new();
+    let mut busy = JoinSet::new();
     for job in jobs[..2].iter().copied() {
         for _ in 0..2 {
-            let writer = std::sync::Arc::clone(&writer);
+            let writer = Arc::clone(&writer);
             let claims: Vec<_> = (1..=512).map(|attempt| claim_of(job, attempt)).collect();
             busy.spawn(async move { while writer.apply(&claims).await.is_ok() {} });
         }
     }
     busy.spawn({
-        let gate = std::sync::Arc::clone(&gate);
+        let gate = Arc::clone(&gate);
         async move {
             loop {
                 sleep(Duration::from_millis(3)).await;
@@ -166,27 +169,52 @@ async fn a_lone_caller_is_not_passed_over_for_busy_shares() {
 async fn c6_flushes_that_are_held_up_are_not_waited_for() {
     let gate = Gate::new();
     let writer = writer(&gate, Coalesce::default());
+    let mut held = vec![call(&writer, [FREEZES]).await];
+    gate.begun(1).await;
     let mut jobs = jobs_of(SHARES);
-    let mut held = Vec::new();
-    for nth in 1..=2 {
-        held.push(call(&writer, [jobs.remove(0)]).await);
-        gate.begun(nth).await;
-    }
+    jobs.retain(|job| share_of(&[claim(*job)]) != share_of(&[claim(FREEZES)]));
+    let second = jobs.remove(0);
+    held.push(call_with(&writer, vec![claim(second), claim(FREEZES)]).await);
+    gate.begun(2).await;
     sleep(Duration::from_secs(1)).await;
-    let begun = Instant::now();
-    let mut calls = Vec::new();
-    for job in jobs {
-        calls.push(call(&writer, [job]).await);
-    }
-    gate.begun(4).await;
-    assert!(
-        begun.elapsed() < Duration::from_millis(5),
-        "{:?}",
-        begun.elapsed()
-    );
     gate.open(1_000);
-    for called in held.into_iter().chain(calls) {
-        called.await.unwrap().unwrap();
+    let begun = Instant::now();
+    let mut calls = JoinSet::new();
+    for job in jobs {
+        let writer = Arc::clone(&writer);
+        calls.spawn(async move { writer.apply(&[claim(job)]).await });
+    }
+    for answered in calls.join_all().await {
+        answered.unwrap();
+    }
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_millis(5), "{waited:?}");
+    assert!(held.iter().all(|called| !called.is_finished()));
+}
+
+/// The connections are that many: where all of them are held up, so is everybody, until a deadline passes.
+#[tokio::test(start_paused = true)]
+async fn c6_as_many_flushes_as_there_may_be_hold_up_everybody_until_a_deadline() {
+    let gate = Gate::new();
+    let writer = writer(
+        &gate,
+        Coalesce::default().flushers(2).patience(Duration::from_secs(3)),
+    );
+    let mut jobs = jobs_of(3);
+    let free = jobs.pop().unwrap();
+    let mut held = Vec::new();
+    for (nth, job) in jobs.into_iter().enumerate() {
+        held.push(call_with(&writer, vec![claim(job), claim(FREEZES)]).await);
+        gate.begun(nth + 1).await;
+    }
+    let error = writer.apply(&[claim(free)]).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::Timeout, UpdateOutcome::NotApplied)
+    );
+    for called in held {
+        let error = called.await.unwrap().unwrap_err();
+        assert_eq!(error.outcome(), UpdateOutcome::Unknown);
     }
 }
 
@@ -218,5 +246,49 @@ async fn more_than_two_flushes_go_for_a_long_queue_or_after_a_while() {
     gate.open(1_000);
     for called in calls {
         called.await.unwrap().unwrap();
+    }
+}
+
+/// A flush comes to be held up, or what waits has waited long enough, at any moment between two looks.
+#[tokio::test(start_paused = true)]
+async fn what_could_go_out_goes_out_or_has_a_moment_when_it_does() {
+    for flights in 1..=3_u32 {
+        let mut queue = Queue::new(&Coalesce::default());
+        let begun = Instant::now();
+        let at = |ms: u32| begun + Duration::from_millis(1) * ms;
+        for (nth, job) in jobs_of(flights as usize).into_iter().enumerate() {
+            queue.add(waiting(job, at(0)));
+            let moment = at(60 * nth as u32);
+            assert!(queue.next(moment).is_some(), "{flights}: {nth}");
+        }
+        let last = jobs_of(5).pop().unwrap();
+        queue.add(waiting(last, at(125)));
+        let mut now = at(125);
+        while queue.next(now).is_none() {
+            // Time goes on between the two questions.
+            for later in (0..200).map(|ms| now + Duration::from_millis(1) * ms) {
+                assert!(queue.look_again(later).is_some(), "{flights}: nothing wakes it");
+            }
+            let again = queue.look_again(now).unwrap();
+            assert!(again > now, "{flights}: it spins");
+            now = again;
+        }
+        assert_eq!(
+            now,
+            at([125, 135, 160][flights as usize - 1]),
+            "{flights} in the air"
+        );
+    }
+}
+
+fn waiting(job: u128, since: Instant) -> Waiting {
+    let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    Waiting {
+        claims: vec![claim(job)],
+        since,
+        end: since + Duration::from_secs(10),
+        ticket: Ticket::default(),
+        reply: oneshot::channel().0,
+        room,
     }
 }
