@@ -24,6 +24,19 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Of operations that took so many µs each, in any order.
+    pub(crate) fn of(mut latencies_us: Vec<u32>, took: Duration) -> Self {
+        latencies_us.sort_unstable();
+        let sum: f64 = latencies_us.iter().map(|us| f64::from(*us)).sum();
+        Self {
+            done: latencies_us.len() as u64,
+            took,
+            mean_us: sum / latencies_us.len().max(1) as f64,
+            latencies_us,
+            extras: BTreeMap::new(),
+        }
+    }
+
     /// Operations a second.
     pub fn rate(&self) -> f64 {
         self.done as f64 / self.took.as_secs_f64().max(f64::EPSILON)
@@ -66,15 +79,6 @@ where
     }
     tokio::time::sleep(length).await;
     is_over.store(true, Ordering::Relaxed);
-    let mut latencies_us = all.join_all().await.concat();
-    let took = begun.elapsed();
-    latencies_us.sort_unstable();
-    let sum: f64 = latencies_us.iter().map(|us| f64::from(*us)).sum();
-    Slice {
-        done: latencies_us.len() as u64,
-        took,
-        mean_us: sum / latencies_us.len().max(1) as f64,
-        latencies_us,
-        extras: BTreeMap::new(),
-    }
+    let latencies = all.join_all().await.concat();
+    Slice::of(latencies, begun.elapsed())
 }

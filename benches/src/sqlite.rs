@@ -2,7 +2,9 @@
 
 mod by_hand;
 mod ours;
+mod step;
 mod store;
+mod tokio_rusqlite;
 
 use std::sync::Arc;
 
@@ -13,15 +15,36 @@ use crate::verdict::Verdict;
 use by_hand::Rusqlite;
 use ours::{Import, Ours, Reads};
 use store::Store;
+use tokio_rusqlite::TokioRusqlite;
 
 /// Runs the contests of SQLite.
 pub async fn run(options: &Options) -> Vec<Verdict> {
     let length = options.slice();
     let ours = |callers| -> Box<dyn Contender> { Box::new(Ours { callers, length }) };
-    let by_hand = |in_one| -> Box<dyn Contender> { Box::new(Rusqlite { length, in_one }) };
+    let by_hand = |in_one, of_callers| -> Box<dyn Contender> {
+        Box::new(Rusqlite {
+            length,
+            in_one,
+            of_callers,
+        })
+    };
+    let program = tokio_rusqlite::build().await;
+    let threaded = |callers| -> Box<dyn Contender> {
+        Box::new(TokioRusqlite {
+            program: program.clone(),
+            callers,
+            length,
+        })
+    };
     let mut verdicts = Vec::new();
     for callers in [64, 2_048] {
-        let contenders = vec![ours(callers), by_hand(false), by_hand(true)];
+        let contenders = vec![
+            ours(callers),
+            by_hand(false, callers),
+            by_hand(true, callers),
+            by_hand(true, 1),
+            threaded(callers),
+        ];
         verdicts.push(contest(options, "lite-callers", contenders).await);
     }
     let jobs = options.rows / 50;
@@ -36,10 +59,10 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         })
     };
     verdicts.push(contest(options, "lite-mixed", vec![reads(64), reads(0)]).await);
-    let import: Vec<Box<dyn Contender>> = vec![Box::new(Import(length)), by_hand(true)];
+    let import: Vec<Box<dyn Contender>> = vec![Box::new(Import(length)), by_hand(true, 1)];
     verdicts.push(contest(options, "import (SQLite)", import).await);
     let mut all: Vec<_> = CALLERS.map(ours).into();
-    all.push(by_hand(false));
+    all.push(by_hand(false, 64));
     verdicts.push(sweep(options, "lite-sweep", all).await);
     verdicts
 }

@@ -144,6 +144,17 @@ fn d10_the_bundled_sqlite_has_no_wal_reset_bug() {
     assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
 }
 
+/// By the flags of `.cargo/config.toml`, unless the environment has others.
+#[test]
+fn the_bundled_sqlite_has_no_locks_that_nobody_needs() {
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    let mut options = connection.prepare("PRAGMA compile_options").unwrap();
+    let options = options.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let options: Vec<_> = options.map(Result::unwrap).collect();
+    assert!(options.contains(&"DEFAULT_MEMSTATUS=0".into()), "{options:?}");
+    assert!(!options.contains(&"ENABLE_MEMORY_MANAGEMENT".into()), "{options:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn d12_a_backup_of_a_store_in_use_is_consistent() {
     let place = Place::empty(Database::Sqlite);

@@ -6,6 +6,7 @@ use persist::{OnUnavailable, Persist};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::step::set_up;
 use crate::workload;
 
 pub(crate) struct Store {
@@ -63,20 +64,15 @@ impl Store {
         persist.connect().await.expect("it opens")
     }
 
-    /// The file for another's connection, as durable as ours, and with the settings of ours that make it faster.
+    /// The file, for another program.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// A connection of another's.
     pub(crate) fn connection(&self) -> Connection {
         let connection = Connection::open(&self.file).expect("it opens");
-        connection.set_prepared_statement_cache_capacity(128);
-        let settings = [
-            ("journal_mode", "WAL"),
-            ("synchronous", "FULL"),
-            ("cache_size", "-24576"),
-            ("wal_autocheckpoint", "16000"),
-        ];
-        for (name, value) in settings {
-            let set = connection.pragma_update(None, name, value);
-            set.expect("it is set");
-        }
+        set_up(&connection).expect("it is set");
         connection
     }
 

@@ -33,7 +33,7 @@ impl Coalesce {
     /// still queued then is withdrawn.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST);
         self
     }
 
@@ -62,7 +62,7 @@ impl Coalesce {
 
     /// How long fewer than those wait for a flush in the air: 10 ms, several times what a healthy one takes; five
     /// times that where two are in the air. One that is held up, by a lock or a server process that froze, then holds
-    /// up its own jobs, and those few of others that go by the same shares (there are 64); after ten times that it is
+    /// up its own jobs, and those few of others that go by the same shares (there are 4,096); after ten times that it is
     /// not counted among the two any more. As many as [`flushers`](Self::flushers) hold up everybody.
     #[must_use]
     pub fn hold(mut self, time: Duration) -> Self {

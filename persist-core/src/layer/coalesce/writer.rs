@@ -12,7 +12,6 @@ use super::flusher::Flusher;
 use super::queue::Waiting;
 use super::settings::Coalesce;
 use crate::claim::Claim;
-use crate::deadlines::end_of;
 use crate::error::{Error, ErrorKind, Result, UpdateOutcome};
 use crate::layer::{Counts, Ticket};
 use crate::outcome::Outcome;
@@ -86,7 +85,8 @@ impl Writer {
     }
 
     async fn chunk(&self, claims: Vec<Claim>) -> Result<Vec<Outcome>> {
-        let end = end_of(self.settings.patience);
+        let since = Instant::now();
+        let end = since + self.settings.patience;
         // Whoever brings more than there is room has all of it.
         let need = u32::try_from(claims.len())
             .unwrap_or(u32::MAX)
@@ -103,7 +103,7 @@ impl Writer {
         let ticket = Ticket::default();
         let waiting = Waiting {
             claims,
-            since: Instant::now(),
+            since,
             end,
             ticket: ticket.clone(),
             reply,
