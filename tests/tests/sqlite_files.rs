@@ -152,7 +152,10 @@ fn the_bundled_sqlite_has_no_locks_that_nobody_needs() {
     let options = options.query_map([], |row| row.get::<_, String>(0)).unwrap();
     let options: Vec<_> = options.map(Result::unwrap).collect();
     assert!(options.contains(&"DEFAULT_MEMSTATUS=0".into()), "{options:?}");
-    assert!(!options.contains(&"ENABLE_MEMORY_MANAGEMENT".into()), "{options:?}");
+    assert!(
+        !options.contains(&"ENABLE_MEMORY_MANAGEMENT".into()),
+        "{options:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod gate;
+mod queue;
 mod shares;
 
 use std::sync::Arc;

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::super::queue::{Queue, Waiting, share_of};
+use super::super::queue::share_of;
 use super::gate::{FREEZES, Gate, call, call_with, claim, claim_of, writer};
-use crate::layer::{Coalesce, Ticket};
+use crate::layer::Coalesce;
 use crate::{ErrorKind, UpdateOutcome};
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +86,7 @@ async fn what_waits_is_dealt_to_as_many_flushes_as_are_worth_their_commit() {
 }
 
 /// So many jobs, each of another share.
-fn jobs_of(shares: usize) -> Vec<u128> {
+pub(super) fn jobs_of(shares: usize) -> Vec<u128> {
     let mut seen = HashSet::new();
     let is_new = |job: &u128| seen.insert(share_of(&[claim(*job)]));
     (1..).filter(is_new).take(shares).collect()
@@ -246,49 +245,5 @@ async fn more_than_two_flushes_go_for_a_long_queue_or_after_a_while() {
     gate.open(1_000);
     for called in calls {
         called.await.unwrap().unwrap();
-    }
-}
-
-/// A flush comes to be held up, or what waits has waited long enough, at any moment between two looks.
-#[tokio::test(start_paused = true)]
-async fn what_could_go_out_goes_out_or_has_a_moment_when_it_does() {
-    for flights in 1..=3_u32 {
-        let mut queue = Queue::new(&Coalesce::default());
-        let begun = Instant::now();
-        let at = |ms: u32| begun + Duration::from_millis(1) * ms;
-        for (nth, job) in jobs_of(flights as usize).into_iter().enumerate() {
-            queue.add(waiting(job, at(0)));
-            let moment = at(60 * nth as u32);
-            assert!(queue.next(moment).is_some(), "{flights}: {nth}");
-        }
-        let last = jobs_of(5).pop().unwrap();
-        queue.add(waiting(last, at(125)));
-        let mut now = at(125);
-        while queue.next(now).is_none() {
-            // Time goes on between the two questions.
-            for later in (0..200).map(|ms| now + Duration::from_millis(1) * ms) {
-                assert!(queue.look_again(later).is_some(), "{flights}: nothing wakes it");
-            }
-            let again = queue.look_again(now).unwrap();
-            assert!(again > now, "{flights}: it spins");
-            now = again;
-        }
-        assert_eq!(
-            now,
-            at([125, 135, 160][flights as usize - 1]),
-            "{flights} in the air"
-        );
-    }
-}
-
-fn waiting(job: u128, since: Instant) -> Waiting {
-    let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    Waiting {
-        claims: vec![claim(job)],
-        since,
-        end: since + Duration::from_secs(10),
-        ticket: Ticket::default(),
-        reply: oneshot::channel().0,
-        room,
     }
 }
