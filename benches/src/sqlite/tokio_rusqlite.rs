@@ -1,6 +1,7 @@
 //! What one writes with tokio-rusqlite: a process of its own, for it wants another rusqlite than ours.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,16 +25,24 @@ pub(crate) async fn build() -> PathBuf {
     let package = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tokio-rusqlite");
     let is_debug = cfg!(debug_assertions);
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--manifest-path"]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--message-format=json",
+        "--manifest-path",
+    ]);
     cargo.arg(package.join("Cargo.toml"));
     cargo.args((!is_debug).then_some("--release"));
     // Not the folder of whoever runs this: its lock may be held.
-    let target = package.join("target");
-    cargo.arg("--target-dir").arg(&target);
-    let built = cargo.status().await.expect("cargo runs");
-    assert!(built.success(), "{} is not built", package.display());
-    let profile = if is_debug { "debug" } else { "release" };
-    target.join(profile).join("persist-bench-tokio-rusqlite")
+    cargo.arg("--target-dir").arg(package.join("target"));
+    cargo.stderr(Stdio::inherit());
+    let built = cargo.output().await.expect("cargo runs");
+    assert!(built.status.success(), "{} is not built", package.display());
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let mut messages = messages.lines().map(serde_json::from_str::<serde_json::Value>);
+    let program = messages.find_map(|message| Some(message.ok()?["executable"].as_str()?.to_owned()));
+    program.expect("cargo says where the program is").into()
 }
 
 #[async_trait]

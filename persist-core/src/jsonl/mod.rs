@@ -38,9 +38,9 @@ pub fn parse(line: &str) -> Result<Update> {
         let what = if error.is_data() {
             format!("{what} (column {column})")
         } else {
-            // Cut off, or no JSON at all.
+            // Cut off, or no JSON at all, or a number beyond all that one can hold.
             format!(
-                "not JSON: {what} (column {column}); a line is one object, {{\"job\": {{…}}}} or {{\"vm\": {{…}}}}"
+                "not readable as JSON: {what} (column {column}); a line is one object, {{\"job\": {{…}}}} or {{\"vm\": {{…}}}}"
             )
         };
         Error::new(ErrorKind::InvalidInput, what)

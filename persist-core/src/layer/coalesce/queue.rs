@@ -114,8 +114,13 @@ impl Queue {
     }
 
     fn stand_in_line(&mut self, at: usize) {
-        let share = &self.shares[at];
-        let Some(first) = share.calls.front() else { return };
+        let share = &mut self.shares[at];
+        let Some(first) = share.calls.front() else {
+            if share.calls.capacity() > KEPT {
+                share.calls = VecDeque::new();
+            }
+            return;
+        };
         let place = (first.since, at);
         if share.is_out {
             self.behind.insert(place);
@@ -253,9 +258,6 @@ impl Queue {
                 batch.calls.push(call);
                 has_any = true;
             }
-        }
-        if share.calls.is_empty() && share.calls.capacity() > KEPT {
-            share.calls = VecDeque::new();
         }
         if has_any {
             share.is_out = true;
