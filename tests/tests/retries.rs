@@ -260,3 +260,36 @@ async fn r1_a_new_connection_takes_the_place_of_one_that_is_kept() {
     assert_eq!(place.count(&connections).await, 1);
     backend.close().await.unwrap();
 }
+
+/// The server ends every session that rests; none of ours ever rests inside of a transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn t5_sessions_that_the_server_ends_between_calls_cost_no_call_an_error() {
+    let (role, schema) = (shared().fresh_name("r"), shared().fresh_name("s"));
+    let statements = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'word'; ALTER ROLE {role} SET idle_session_timeout = '200ms'; \
+         CREATE SCHEMA {schema} AUTHORIZATION {role}; GRANT {role} TO CURRENT_USER"
+    );
+    shared().sql(&statements).await;
+    let url = shared().url_for(&role, "word", "postgres");
+    let (place, backend, name) = store(format!("{url}?persist_schema={schema}"), 2).await;
+    let admin = Place::at(shared().fresh_schema_url());
+    let sessions =
+        format!("SELECT state FROM pg_stat_activity WHERE application_name = '{name}' AND state IS NOT NULL");
+    let prune = Prune::default().ids([sample::id(99)]);
+    for n in 1..=3 {
+        apply(&backend, n).await.unwrap();
+        assert!(backend.job(sample::id(n)).await.unwrap().is_some());
+        backend.prune(&prune).await.unwrap();
+        process::until("all sessions have ended", async || {
+            let states = admin.texts(&sessions).await;
+            assert!(
+                !states.iter().any(|state| state.starts_with("idle in")),
+                "{states:?}"
+            );
+            states.is_empty()
+        })
+        .await;
+    }
+    assert_eq!(place.count("FROM events").await, 3);
+    backend.close().await.unwrap();
+}
