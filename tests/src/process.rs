@@ -67,6 +67,17 @@ pub fn is_alive(pid: u32) -> bool {
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// Whether system calls can be traced here; says so if not.
+pub fn can_trace() -> bool {
+    let mut strace = Command::new("strace");
+    let traced = strace.args(["-f", "-o", "/dev/null", "true"]).output();
+    let can = traced.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("not asked: there is no strace here, or it may not trace");
+    }
+    can
+}
+
 /// The `persist` program, built beside the tests.
 ///
 /// # Panics

@@ -14,17 +14,6 @@ use serde_json::Value;
 /// file, when it is idle for a second and when it is closed. 2 were seen (2026-11-26).
 const BESIDE_COMMITS: u64 = 4;
 
-/// Whether system calls can be traced here; says so if not.
-fn can_trace() -> bool {
-    let mut strace = Command::new("strace");
-    let traced = strace.args(["-f", "-o", "/dev/null", "true"]).output();
-    let can = traced.is_ok_and(|output| output.status.success());
-    if !can {
-        eprintln!("not asked: there is no strace here, or it may not trace");
-    }
-    can
-}
-
 /// The `persist` program at work in a store, with the trace of its syncs and writes as a file.
 fn traced(place: &Place, trace: &Path, arguments: &[&str]) -> Command {
     let persist = process::persist([&["--database-url", place.url()][..], arguments].concat());
@@ -86,7 +75,7 @@ async fn migrated() -> Place {
 /// A lone caller that waits for each answer: the log is synced once for each update, and before it is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_an_update_is_synced_once_and_before_it_is_told() {
-    if !can_trace() {
+    if !process::can_trace() {
         return;
     }
     let place = migrated().await;
@@ -136,7 +125,7 @@ async fn d4_an_update_is_synced_once_and_before_it_is_told() {
 /// Many callers: as many syncs of the log as there are flushes, which share updates.
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_a_flush_of_many_callers_is_synced_once() {
-    if !can_trace() {
+    if !process::can_trace() {
         return;
     }
     let place = migrated().await;
