@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,12 +105,6 @@ impl Source {
             path: Some(file),
             is_read_only,
         })
-    }
-
-    /// Which file is at the path now: its device and its inode. None where there is no file, or no path.
-    pub(crate) fn identity(&self) -> Option<(u64, u64)> {
-        let file = fs::symlink_metadata(self.path.as_ref()?).ok()?;
-        Some((file.dev(), file.ino()))
     }
 
     /// Whether it is `:memory:`, which lives in its one connection.

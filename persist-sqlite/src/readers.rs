@@ -1,7 +1,6 @@
 //! Connections that read, each call on a thread where waiting for the disk holds nobody up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -22,19 +21,15 @@ pub(crate) struct Readers {
     size: usize,
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Session>>>,
-    /// Whether the file was opened before: one that is not there any more is an outage and no wrong path.
-    was_open: Arc<AtomicBool>,
 }
 
 impl Readers {
-    /// Without connections yet. `was_open`: whether a connection that writes has found the file.
-    pub(crate) fn new(source: Source, size: usize, was_open: bool) -> Self {
+    pub(crate) fn new(source: Source, size: usize) -> Self {
         Self {
             source,
             size,
             permits: Arc::new(Semaphore::new(size)),
             idle: Arc::default(),
-            was_open: Arc::new(AtomicBool::new(was_open)),
         }
     }
 
@@ -56,22 +51,14 @@ impl Readers {
             }
         };
         let (source, idle) = (self.source.clone(), Arc::clone(&self.idle));
-        let was_open = Arc::clone(&self.was_open);
         let task = tokio::task::spawn_blocking(move || {
             // Given back last, when the connection is.
             let _permit = permit;
             let ready = idle.lock().pop();
             let mut session = match ready {
-                Some(session) if session.is_in_place(&source) => session,
-                _ => {
-                    let opened = Session::open(&source, Role::Reader, until);
-                    let phase = if was_open.fetch_or(opened.is_ok(), Ordering::Relaxed) {
-                        Phase::Statement
-                    } else {
-                        Phase::Open
-                    };
-                    opened.map_err(|failed| failed.classified(phase))?
-                }
+                Some(session) => session,
+                None => Session::open(&source, Role::Reader, until)
+                    .map_err(|failed| failed.classified(Phase::Open))?,
             };
             let result = session.read(until, work);
             if !session.is_spoiled {

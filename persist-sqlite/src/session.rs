@@ -24,15 +24,11 @@ pub(crate) struct Session {
     limit: Arc<AtomicU64>,
     /// Whether another connection should take its place.
     pub(crate) is_spoiled: bool,
-    /// The file that was at the path when it was opened.
-    identity: Option<(u64, u64)>,
 }
 
 impl Session {
     /// Opens one, waiting for locks until then.
     pub(crate) fn open(source: &Source, role: Role, until: Instant) -> Result<Self, Failed> {
-        // Before it is opened: a file that is put there in between is noticed by the next look.
-        let identity = source.identity();
         let connection = connection::open(source, role, left(until))?;
         let born = Instant::now();
         let limit = Arc::new(AtomicU64::new(u64::MAX));
@@ -49,14 +45,7 @@ impl Session {
             born,
             limit,
             is_spoiled: false,
-            identity,
         })
-    }
-
-    /// Whether its file is still the one at the path. What is written to one that was moved away or deleted would be
-    /// acknowledged and never seen again; SQLite looks for this only where it uses a rollback journal.
-    pub(crate) fn is_in_place(&self, source: &Source) -> bool {
-        self.identity == source.identity()
     }
 
     /// Runs work outside of a transaction. It is interrupted when its time is up.

@@ -38,7 +38,7 @@ impl Store {
         } else {
             Some(Worker::start(source.clone(), config.deadlines.connect).await?)
         };
-        let readers = (!source.is_memory()).then(|| Readers::new(source, config.readers, worker.is_some()));
+        let readers = (!source.is_memory()).then(|| Readers::new(source, config.readers));
         if let (None, Some(readers)) = (&worker, &readers) {
             // Learns early what is wrong.
             readers.run(end_of(config.deadlines.connect), |_| Ok(())).await?;

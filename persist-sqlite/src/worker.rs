@@ -238,16 +238,6 @@ impl Writer {
         if self.session.as_ref().is_some_and(|session| session.is_spoiled) && !self.source.is_memory() {
             self.session = None;
         }
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|session| !session.is_in_place(&self.source))
-        {
-            tracing::error!(
-                "the file of the store was moved, deleted or replaced; what is at its path is opened"
-            );
-            self.session = None;
-        }
         if self.session.is_none() {
             let opened = Session::open(&self.source, Role::Writer, Instant::now() + IDLE);
             self.session = Some(opened.map_err(|failed| failed.classified(Phase::Statement))?);

@@ -11,9 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use persist::{
-    DbUrl, Error, ErrorKind, JobQuery, JobState, OpenOptions, PersistBackend, Result, UpdateOutcome, VmQuery,
-};
+use persist::{DbUrl, Error, ErrorKind, JobQuery, JobState, OpenOptions, PersistBackend, Result, VmQuery};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::sample;
 use rand::rngs::StdRng;
@@ -139,56 +137,6 @@ async fn d5_another_programs_file_is_refused_and_an_empty_one_is_new() {
     let file = File::new();
     fs::write(file.path(), b"").unwrap();
     file.use_it().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn d6_a_file_that_is_moved_away_takes_no_update_and_is_found_again() {
-    let file = File::new();
-    let backend = file.migrated().await.unwrap();
-    let claims = |n| sample::claims([sample::job(n, JobState::Queued)]).unwrap();
-    backend.apply(&claims(1)).await.unwrap();
-    let path = file.path();
-    let elsewhere = path.with_extension("moved");
-    fs::rename(&path, &elsewhere).unwrap();
-    let error = backend.apply(&claims(2)).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Unavailable, UpdateOutcome::NotApplied),
-        "{error:?}"
-    );
-    for _ in 0..2 {
-        let error = backend.job(sample::id(1)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    }
-    assert!(!path.exists(), "no empty store takes its place");
-    fs::rename(&elsewhere, &path).unwrap();
-    assert!(backend.job(sample::id(1)).await.unwrap().is_some());
-    backend.apply(&claims(2)).await.unwrap();
-    backend.close().await.unwrap();
-    let backend = file.migrated().await.unwrap();
-    for n in [1, 2] {
-        assert!(backend.job(sample::id(n)).await.unwrap().is_some(), "{n}");
-    }
-}
-
-/// The log is a part of the store: nobody can tell that it is missing. What is left is whole, and older.
-#[tokio::test(flavor = "multi_thread")]
-async fn d6_without_its_log_a_store_is_whole_and_older() {
-    let file = File::new();
-    let backend = file.migrated().await.unwrap();
-    let claims = sample::claims([sample::job(1, JobState::Queued)]).unwrap();
-    backend.apply(&claims).await.unwrap();
-    let log = file.path().with_extension("db-wal");
-    assert!(fs::metadata(&log).unwrap().len() > 0);
-    let alone = File::new();
-    fs::copy(file.path(), alone.path()).unwrap();
-    alone.use_it().await.unwrap();
-    let connection = rusqlite::Connection::open(alone.path()).unwrap();
-    let is_whole: String = connection
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(is_whole, "ok");
-    backend.close().await.unwrap();
 }
 
 #[test]

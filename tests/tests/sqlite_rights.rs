@@ -9,12 +9,16 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use persist_tests::process::{self, Ran};
 use persist_tests::{lines, sample};
 
 /// Of "nobody" on most systems; whoever has it, it is not root.
 const UNPRIVILEGED: u32 = 65_534;
+
+/// Held by one test at a time: a program that another thread's child still has open for writing can't be run.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A folder of whoever runs the program, and the program where that user can reach it.
 struct Place {
@@ -27,7 +31,9 @@ impl Place {
         let outside = tempfile::tempdir().unwrap();
         let user = (fs::metadata(outside.path()).unwrap().uid() == 0).then_some(UNPRIVILEGED);
         set_mode(outside.path(), 0o755);
-        fs::copy(process::cli(), outside.path().join("persist")).unwrap();
+        let program = outside.path().join("persist");
+        fs::copy(process::cli(), &program).unwrap();
+        set_mode(&program, 0o755);
         let place = Self { outside, user };
         fs::create_dir(place.folder()).unwrap();
         chown(place.folder(), user, user).unwrap();
@@ -76,6 +82,7 @@ fn told(ran: Ran, code: i32, text: &str) {
 
 #[test]
 fn d7_a_file_or_a_folder_that_may_not_be_written_is_told_and_can_be_read() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new();
     place.import("rwc").ok();
     let stored = place.persist("ro", &["export"]).ok().stdout;
@@ -112,6 +119,7 @@ fn d7_a_file_or_a_folder_that_may_not_be_written_is_told_and_can_be_read() {
 
 #[test]
 fn d7_a_folder_where_no_file_can_be_made_is_told() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new();
     set_mode(&place.folder(), 0o500);
     told(
