@@ -129,8 +129,7 @@ impl Builder {
             name: url.backend(),
             has_schema: !matches!(url, DbUrl::Memory(_)),
             migrate: self.migrate && !read_only,
-            lasting: !matches!(&url, DbUrl::Memory(_))
-                && !matches!(&url, DbUrl::Sqlite(url) if url.path.is_none()),
+            reopens: matches!(&url, DbUrl::Postgres(_)),
             within: self.options.deadlines.connect,
             open: Arc::new(Location {
                 url,

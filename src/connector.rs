@@ -37,8 +37,9 @@ pub(crate) struct Connector {
     pub(crate) name: &'static str,
     pub(crate) has_schema: bool,
     pub(crate) migrate: bool,
-    /// Whether opening again finds the same rows.
-    pub(crate) lasting: bool,
+    /// Whether a driver that stays dead gives way to a new one. A store in memory would be gone, and SQLite opens its
+    /// own connections again where that is safe: while a file is not where it was, what is at its path is not it.
+    pub(crate) reopens: bool,
     pub(crate) within: Duration,
 }
 
@@ -79,7 +80,7 @@ impl Connector {
         if let Some(driver) = resting {
             match probe(&*driver).await {
                 Ok(()) => return Ok(driver),
-                Err(error) if !self.lasting => return Err(error),
+                Err(error) if !self.reopens => return Err(error),
                 Err(_) => {}
             }
         }

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use persist_core::{Error, ErrorKind, Retry, SqliteMode, SqliteUrl};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::anchor::{self, Anchor};
 use crate::error::{self, Failed};
 
 /// Tells our files from those of other programs: "prst".
@@ -45,7 +46,7 @@ impl Role {
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     /// With its folder resolved, so that only the file's own name may not be a link; `None` for `:memory:`.
-    path: Option<PathBuf>,
+    pub(crate) anchor: Option<Anchor>,
     /// Whether nothing may be written.
     pub(crate) is_read_only: bool,
 }
@@ -60,7 +61,7 @@ impl Source {
         let is_read_only = url.mode == SqliteMode::ReadOnly;
         let Some(path) = &url.path else {
             return Ok(Self {
-                path: None,
+                anchor: None,
                 is_read_only,
             });
         };
@@ -89,6 +90,9 @@ impl Source {
             .file_name()
             .ok_or_else(|| Error::new(ErrorKind::InvalidUrl, "the path names no file"))?;
         let file = folder.join(name);
+        if !is_read_only {
+            refuse_orphaned_log(&file)?;
+        }
         if url.mode == SqliteMode::Create {
             let mut options = fs::OpenOptions::new();
             match options.write(true).create_new(true).mode(0o600).open(&file) {
@@ -102,27 +106,43 @@ impl Source {
             return Err(missing());
         }
         Ok(Self {
-            path: Some(file),
+            anchor: Some(Anchor::at(file)),
             is_read_only,
         })
     }
 
     /// Whether it is `:memory:`, which lives in its one connection.
     pub(crate) fn is_memory(&self) -> bool {
-        self.path.is_none()
+        self.anchor.is_none()
     }
+}
+
+/// SQLite deletes the log of an empty file: that which a lost file left behind would be gone with what was
+/// acknowledged and is in it alone.
+fn refuse_orphaned_log(file: &Path) -> Result<(), Error> {
+    let log = anchor::log_of(file);
+    let holds = |path: &Path| fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    if !holds(&log) || holds(file) {
+        return Ok(());
+    }
+    let what = format!(
+        "there is a log {} without its file; bring the file back, or move the log away",
+        log.display()
+    );
+    Err(Error::new(ErrorKind::Unavailable, what).retry_as(Retry::Never))
 }
 
 /// Opens a connection that waits so long for locks. A file that is not ours is left as it is, to the byte.
 pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connection, Failed> {
     let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags |= match (&source.path, role) {
+    flags |= match (&source.anchor, role) {
         (None, _) => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         (Some(_), Role::Writer) => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW,
         (Some(_), Role::Reader) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW,
     };
-    let path = source.path.as_deref().unwrap_or(Path::new(":memory:"));
-    let connection = Connection::open_with_flags(path, flags)?;
+    let path = source.anchor.as_ref().map_or(Path::new(":memory:"), Anchor::path);
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|failure| error::of_opening(failure, path))?;
     // Before anything else: everything else may meet a lock.
     connection.busy_timeout(wait)?;
     // A stranger's log must not be moved into the file when this connection closes.

@@ -2,6 +2,7 @@
 //!
 //! SQLite's texts can hold pieces of statements and schemas: nothing of them is kept but the code.
 
+use std::path::Path;
 use std::{fmt, io};
 
 use persist_core::{Error, ErrorKind, UpdateOutcome};
@@ -100,8 +101,32 @@ pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
     })
 }
 
+/// Whether it was for want of a file descriptor, in this process or on this machine.
+fn is_out_of_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+fn out_of_files() -> Error {
+    let what = "no more files can be opened; raise the limit of open files (ulimit -n)";
+    Error::new(ErrorKind::Busy, what)
+}
+
+/// The error of a file that SQLite could not open, which does not say why.
+pub(crate) fn of_opening(error: rusqlite::Error, path: &Path) -> Failed {
+    let cannot = code(&error).is_some_and(|code| primary(code) == ffi::SQLITE_CANTOPEN);
+    match std::fs::File::open(path) {
+        Err(why) if cannot && is_out_of_files(&why) => out_of_files().caused_by(why).into(),
+        _ => error.into(),
+    }
+}
+
 /// The error of finding or making the file, before SQLite sees it.
 pub(crate) fn of_io(error: &io::Error) -> Error {
+    if is_out_of_files(error) {
+        return out_of_files();
+    }
     let (kind, what) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (ErrorKind::Full, "the disk is full; the file could not be made")
@@ -186,6 +211,10 @@ fn of_code(code: i32, phase: Phase) -> Error {
         )
         | (_, ffi::SQLITE_TOOBIG | ffi::SQLITE_MISMATCH) => {
             Error::new(K::InvalidInput, "the database refuses a value")
+        }
+        // A commit that a constraint forbids leaves the transaction open, to be rolled back.
+        (_, ffi::SQLITE_CONSTRAINT) => {
+            internal("a constraint that is not ours was violated", Phase::Statement)
         }
         _ => internal("SQLite failed in a way that is not known here", phase),
     }
@@ -287,7 +316,8 @@ mod tests {
                 Never,
                 NotApplied,
             ),
-            (&[1, 2, 19, 21], Commit, K::Internal, Never, Unknown),
+            (&[19, 787], Commit, K::Internal, Never, NotApplied),
+            (&[1, 2, 21], Commit, K::Internal, Never, Unknown),
         ];
         for (codes, phase, kind, retry, outcome) in rows {
             for code in *codes {

@@ -13,6 +13,7 @@
 //! beside a database in WAL mode: one that is there, or a folder in which it may make one.
 
 mod adopt;
+mod anchor;
 mod backend;
 mod bind;
 mod config;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use persist_core::sql::Dialect;
-use persist_core::{Error, Result};
+use persist_core::{Error, Result, UpdateOutcome};
 use rusqlite::Connection;
 
+use crate::anchor::{Anchor, Identity};
 use crate::connection::{self, Role, Source};
 use crate::error::{self, Failed, Phase};
 use crate::records;
@@ -24,12 +25,22 @@ pub(crate) struct Session {
     limit: Arc<AtomicU64>,
     /// Whether another connection should take its place.
     pub(crate) is_spoiled: bool,
+    anchor: Option<Anchor>,
+    /// The log that it writes to, once it has one.
+    log: Option<Identity>,
 }
 
 impl Session {
     /// Opens one, waiting for locks until then.
     pub(crate) fn open(source: &Source, role: Role, until: Instant) -> Result<Self, Failed> {
+        let anchor = source.anchor.clone();
+        if let Some(anchor) = &anchor {
+            anchor.check_file()?;
+        }
         let connection = connection::open(source, role, left(until))?;
+        if let Some(anchor) = &anchor {
+            anchor.note();
+        }
         let born = Instant::now();
         let limit = Arc::new(AtomicU64::new(u64::MAX));
         let seen = Arc::clone(&limit);
@@ -45,6 +56,8 @@ impl Session {
             born,
             limit,
             is_spoiled: false,
+            anchor,
+            log: None,
         })
     }
 
@@ -54,6 +67,7 @@ impl Session {
         until: Instant,
         work: impl FnOnce(&Connection) -> Result<T, Failed>,
     ) -> Result<T> {
+        self.check_place()?;
         self.wait_until(until)?;
         self.limited(until, |session| work(&session.connection))
             .map_err(|failed| self.judge(failed, Phase::Statement))
@@ -81,8 +95,12 @@ impl Session {
 
     /// Takes the lock at once, never by the way: a read that becomes a write does not wait.
     pub(crate) fn begin(&mut self, lock: Instant) -> Result<(), Failed> {
+        self.check_place()?;
         self.connection.busy_timeout(left(lock))?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        if let (Some(anchor), None) = (&self.anchor, self.log) {
+            self.log = anchor.log();
+        }
         Ok(())
     }
 
@@ -91,6 +109,24 @@ impl Session {
             let error = self.judge(error.into(), Phase::Commit);
             self.roll_back();
             error
+        })?;
+        // Once more: what was committed to a file that went meanwhile is in that file, wherever it is.
+        self.check_place()
+            .map_err(|error| error.outcome_as(UpdateOutcome::Unknown))
+    }
+
+    /// # Errors
+    /// `Unavailable` while the file, or the log that this connection writes to, is not at its path.
+    fn check_place(&self) -> Result<()> {
+        let Some(anchor) = &self.anchor else {
+            return Ok(());
+        };
+        anchor.check_file()?;
+        let Some(log) = self.log else { return Ok(()) };
+        anchor.check_log(log).inspect_err(|_| {
+            // This connection still has the log, which nobody else can open any more. What of it does not get into the
+            // file now gets there at the next call, or when it closes.
+            let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)");
         })
     }
 

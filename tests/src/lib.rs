@@ -50,9 +50,11 @@ pub mod sample;
 pub mod seed;
 pub mod server;
 pub mod shape;
+pub mod soak;
 pub mod stores;
 pub mod strategy;
 mod suite;
+pub mod trace;
 pub mod walk;
 pub mod whole;
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -65,17 +65,6 @@ pub fn is_alive(pid: u32) -> bool {
     // The second field, in brackets, may hold anything.
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-}
-
-/// Whether system calls can be traced here; says so if not.
-pub fn can_trace() -> bool {
-    let mut strace = Command::new("strace");
-    let traced = strace.args(["-f", "-o", "/dev/null", "true"]).output();
-    let can = traced.is_ok_and(|output| output.status.success());
-    if !can {
-        eprintln!("not asked: there is no strace here, or it may not trace");
-    }
-    can
 }
 
 /// The `persist` program, built beside the tests.
@@ -220,6 +209,11 @@ impl Running {
             lines,
             stderr: Some(stderr),
         }
+    }
+
+    /// The end of its stdin, where that was piped and nobody took it yet.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// The process id.

@@ -1,4 +1,5 @@
-//! A disk that fails under a SQLite store: strace makes system calls fail. Numbers are those of the table of failures.
+//! A disk that fails under a SQLite store, and a process that ends in the middle of a call: strace makes both. Numbers
+//! are those of the table of failures.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,47 +7,68 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::io::Write as _;
+use std::process::Stdio;
 
 use persist::JobState;
 use persist_core::Update;
 use persist_tests::place::{self, Database, Place};
-use persist_tests::{lines, process, sample};
+use persist_tests::process::{self, Ran, Running};
+use persist_tests::trace::{self, Asked};
+use persist_tests::{lines, sample, soak};
 use serde_json::Value;
 
 const UPDATES: u64 = 12;
+
+/// What becomes of one system call.
+#[derive(Clone, Copy)]
+struct Injection {
+    /// The calls that count.
+    calls: &'static str,
+    /// What becomes of the nth of them, in the words of strace.
+    becomes: &'static str,
+    /// Whether only those on the files of the store count; what is told is not in the trace then.
+    only_files: bool,
+}
 
 /// What came of a run in which one call failed.
 struct Run {
     injected: usize,
     told: u64,
-    stderr: String,
+    ran: Ran,
+    asked: Vec<Asked>,
 }
 
-/// The `persist` program records one update after the other, waiting for each answer, while the nth of these calls on
-/// the log or the file fails, in each of its threads. What it told is there afterwards, and the file is whole.
-async fn run(call: &str, error: &str, nth: usize) -> Run {
+/// The `persist` program records one update after the other, waiting for each answer, while it happens to the nth call of
+/// each of its threads. What it told is there afterwards, and the file is whole.
+async fn run(injection: Injection, nth: usize) -> Run {
     let place = Place::empty(Database::Sqlite);
     place.migrated().await.unwrap().close().await.unwrap();
     let file = place.file().path().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
+    let Injection {
+        calls,
+        becomes,
+        only_files,
+    } = injection;
+    let mut options = vec![
+        "-e".into(),
+        format!("inject={calls}:{becomes}:when={nth}"),
+        "-e".into(),
+    ];
+    if only_files {
+        options.push(format!("trace={calls}"));
+        for end in ["", "-wal", "-shm"] {
+            options.extend(["-P".into(), format!("{file}{end}")]);
+        }
+    } else {
+        options.push(format!("trace={calls},write"));
+    }
     let persist = process::persist(["--database-url", place.url(), "import", "--outcomes"]);
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-P", &file, "-P", &format!("{file}-wal"), "-e"]);
-    strace.args([format!("trace={call}"), "-e".into()]);
-    strace.arg(format!("inject={call}:error={error}:when={nth}"));
-    strace.arg("-o").arg(&trace);
-    strace.arg(persist.get_program()).args(persist.get_args());
-    process::without_settings(&mut strace);
-    let piped = strace
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut command = trace::traced(&persist, &trace, options);
+    let mut child = Running::start(command.stdin(Stdio::piped()));
+    let mut stdin = child.stdin().unwrap();
     let mut told = BTreeSet::new();
     for n in 1..=UPDATES {
         let line = lines::of(vec![Update::from(sample::job(n, JobState::Queued))]).remove(0);
@@ -54,8 +76,8 @@ async fn run(call: &str, error: &str, nth: usize) -> Run {
         if writeln!(stdin, "{line}").is_err() {
             break;
         }
-        let Some(answer) = answers.next() else { break };
-        let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
+        let Some(answer) = child.line() else { break };
+        let answer: Value = serde_json::from_str(&answer).unwrap();
         assert!(
             ["applied", "unchanged"].contains(&answer["outcome"].as_str().unwrap()),
             "{answer}"
@@ -63,58 +85,97 @@ async fn run(call: &str, error: &str, nth: usize) -> Run {
         told.insert(n);
     }
     drop(stdin);
-    let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    let ended = child.wait().unwrap();
-    assert!(
-        ended.code().is_some_and(|code| [0, 1, 5].contains(&code)),
-        "{nth}: {ended}: {stderr}"
-    );
-    assert!(!stderr.contains("panicked"), "{nth}: {stderr}");
+    let ran = child.end();
+    assert!(!ran.stderr.contains("panicked"), "{nth}: {ran:?}");
 
     let backend = place.migrated().await.unwrap();
     for n in &told {
         assert!(
             backend.job(sample::id(*n)).await.unwrap().is_some(),
-            "{nth}: {n} was told: {stderr}"
+            "{nth}: {n} was told: {ran:?}"
         );
     }
     place::fold_holds(&backend).await;
     backend.close().await.unwrap();
     let checked = place.texts("PRAGMA integrity_check").await;
     assert_eq!(checked, ["ok"], "{nth}");
-    let trace = std::fs::read_to_string(&trace).unwrap();
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let happened = ["INJECTED", "killed by SIGKILL"].map(|mark| text.matches(mark).count());
     Run {
-        injected: trace.matches("INJECTED").count(),
+        injected: happened.iter().sum(),
         told: told.len() as u64,
-        stderr,
+        ran,
+        asked: trace::asked(&trace),
     }
 }
 
-/// One call after the other fails, until none is left to fail.
-async fn sweep(call: &str, error: &str, step: usize) {
-    if !process::can_trace() {
+/// It happens to one call after the other from the first of these on, until none is left.
+async fn sweep(injection: Injection, first: usize, step: usize, check: impl Fn(usize, &Run)) {
+    if !trace::is_possible() {
         return;
     }
     let mut points = 0;
-    for nth in (1..).step_by(step) {
-        let run = run(call, error, nth).await;
+    for nth in (first..).step_by(step) {
+        let run = run(injection, nth).await;
         if run.injected == 0 {
-            assert_eq!(run.told, UPDATES, "{}", run.stderr);
+            assert_eq!(run.told, UPDATES, "{:?}", run.ran);
             break;
         }
+        check(nth, &run);
         points += 1;
     }
-    println!("{points} points at which {call} fails with {error}");
+    println!("{points} points: {} of {}", injection.becomes, injection.calls);
     assert!(points >= 5, "{points}");
+}
+
+/// It goes on, or it says why not.
+fn ends_by_itself(nth: usize, run: &Run) {
+    let code = run.ran.code();
+    assert!([0, 1, 5].contains(&code), "{nth}: {:?}", run.ran);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d1_whichever_sync_fails_what_was_told_is_there_and_the_file_is_whole() {
-    sweep("fsync,fdatasync", "EIO", 1).await;
+    let injection = Injection {
+        calls: "fsync,fdatasync",
+        becomes: "error=EIO",
+        only_files: false,
+    };
+    sweep(injection, 1, 1, |nth, run| {
+        ends_by_itself(nth, run);
+        // What a failed sync was for is still in memory, so that it would be found afterwards: it must not be told.
+        let mut is_synced = true;
+        for asked in &run.asked {
+            match asked {
+                Asked::FailedSync => is_synced = false,
+                Asked::Sync => is_synced = true,
+                Asked::Tell => assert!(is_synced, "{nth}: told after a sync that failed: {:?}", run.asked),
+                Asked::Log => {}
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d2_whichever_write_finds_no_space_what_was_told_is_there_and_the_file_is_whole() {
-    sweep("pwrite64", "ENOSPC", 7).await;
+    let injection = Injection {
+        calls: "pwrite64",
+        becomes: "error=ENOSPC",
+        only_files: true,
+    };
+    // The writes of opening come first. Each attempt to open has a thread of its own, which meets the fault again, until
+    // the command gives up after 30 s.
+    sweep(injection, soak::or(15, 1), soak::or(7, 1), ends_by_itself).await;
+}
+
+/// At any system call on the files, reading and locking too.
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_killed_at_whichever_call_what_was_told_is_there_and_the_file_is_whole() {
+    let injection = Injection {
+        calls: "all",
+        becomes: "signal=SIGKILL",
+        only_files: true,
+    };
+    sweep(injection, 1, soak::or(23, 1), |_, _| {}).await;
 }

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use persist::{DbUrl, Error, ErrorKind, JobQuery, JobState, OpenOptions, PersistBackend, Result, VmQuery};
+use persist::{
+    DbUrl, Error, ErrorKind, JobQuery, JobState, OpenOptions, PersistBackend, Result, UpdateOutcome, VmQuery,
+};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::sample;
 use rand::rngs::StdRng;
@@ -136,6 +138,83 @@ async fn d5_another_programs_file_is_refused_and_an_empty_one_is_new() {
     }
     let file = File::new();
     fs::write(file.path(), b"").unwrap();
+    file.use_it().await.unwrap();
+}
+
+/// What is recorded while the file is not where it was is refused, and never written beside another file's log.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_a_file_that_went_takes_no_update_until_it_is_back() {
+    let (file, other) = (File::new(), File::new());
+    other.use_it().await.unwrap();
+    let stranger = fs::read(other.path()).unwrap();
+    let backend = file.migrated().await.unwrap();
+    let claims = |n| sample::claims([sample::job(n, JobState::Queued)]).unwrap();
+    backend.apply(&claims(1)).await.unwrap();
+    backend.job(sample::id(1)).await.unwrap();
+    let path = file.path();
+    let elsewhere = path.with_extension("moved");
+    for is_replaced in [false, true] {
+        fs::rename(&path, &elsewhere).unwrap();
+        if is_replaced {
+            fs::write(&path, &stranger).unwrap();
+        }
+        let error = backend.apply(&claims(2)).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Unavailable, UpdateOutcome::NotApplied),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+        for _ in 0..3 {
+            let error = backend.job(sample::id(1)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        }
+        if is_replaced {
+            assert_eq!(fs::read(&path).unwrap(), stranger, "it is left as it is");
+            fs::remove_file(&path).unwrap();
+        } else {
+            let error = file.open("rwc").await.unwrap_err();
+            assert!(error.to_string().contains("without its file"), "{error}");
+            assert!(!path.exists(), "no empty store takes its place");
+        }
+        fs::rename(&elsewhere, &path).unwrap();
+        assert!(backend.job(sample::id(1)).await.unwrap().is_some());
+        backend.apply(&claims(2)).await.unwrap();
+    }
+    backend.close().await.unwrap();
+    let backend = file.migrated().await.unwrap();
+    for n in [1, 2] {
+        assert!(backend.job(sample::id(n)).await.unwrap().is_some(), "{n}");
+    }
+    place::fold_holds(&backend).await;
+}
+
+/// What was acknowledged is rescued into the file, and nothing more is until the programs start again.
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_a_log_that_was_removed_loses_nothing_that_was_told() {
+    let file = File::new();
+    let backend = file.migrated().await.unwrap();
+    let claims = |n| sample::claims([sample::job(n, JobState::Queued)]).unwrap();
+    backend.apply(&claims(1)).await.unwrap();
+    let log = file.path().with_extension("db-wal");
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    fs::remove_file(&log).unwrap();
+    for n in [2, 3] {
+        let error = backend.apply(&claims(n)).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome()),
+            (ErrorKind::Unavailable, UpdateOutcome::NotApplied),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("start them again"), "{error}");
+    }
+    // As after a kill: nothing but the file is left.
+    let alone = File::new();
+    fs::copy(file.path(), alone.path()).unwrap();
+    let rescued = alone.migrated().await.unwrap();
+    assert!(rescued.job(sample::id(1)).await.unwrap().is_some());
+    assert!(rescued.job(sample::id(2)).await.unwrap().is_none());
+    backend.close().await.unwrap();
     file.use_it().await.unwrap();
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use persist_core::{ErrorKind, JobQuery, JobState, PersistBackend as _};
+use persist_core::{ErrorKind, JobQuery, JobState, PersistBackend as _, UpdateOutcome};
 use rusqlite::Connection;
 
 use super::{Place, claim, id, job, migrated, schema, url};
@@ -208,4 +208,29 @@ fn d8_without_a_log_the_journal_is_synced_harder() {
         .pragma_query_value(None, "synchronous", |row| row.get(0))
         .unwrap();
     assert_eq!(synchronous, 3, "EXTRA");
+}
+
+/// A commit into a file that went meanwhile is in that file, wherever it is.
+#[tokio::test]
+async fn d6_a_file_that_goes_before_a_commit_leaves_the_outcome_open() {
+    let place = Place::new();
+    let backend = place.migrated().await;
+    let (path, away) = (place.path(), place.path().with_extension("away"));
+    let times = crate::worker::Times::within(super::PATIENCE);
+    let (from, to) = (path.clone(), away.clone());
+    let moved = move |connection: &Connection| -> Result<(), Failed> {
+        connection.execute("UPDATE persist_meta SET value = value", [])?;
+        fs::rename(from, to).map_err(|error| crate::error::of_io(&error))?;
+        Ok(())
+    };
+    let error = backend.store().write("test", times, moved).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.outcome()),
+        (ErrorKind::Unavailable, UpdateOutcome::Unknown)
+    );
+    fs::rename(away, path).unwrap();
+    backend
+        .apply(&[claim(job(1, JobState::Queued, 1))])
+        .await
+        .unwrap();
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use persist_core::JobState::{Queued, Running, Succeeded};
 use persist_core::Update;
 use persist_tests::place::{Database, Place};
+use persist_tests::trace::{self, Asked};
 use persist_tests::{lines, process, sample};
 use serde_json::Value;
 
@@ -15,51 +16,13 @@ use serde_json::Value;
 const BESIDE_COMMITS: u64 = 4;
 
 /// The `persist` program at work in a store, with the trace of its syncs and writes as a file.
-fn traced(place: &Place, trace: &Path, arguments: &[&str]) -> Command {
+fn traced(place: &Place, file: &Path, arguments: &[&str]) -> Command {
     let persist = process::persist([&["--database-url", place.url()][..], arguments].concat());
-    let mut strace = Command::new("strace");
-    strace
-        .args([
-            "-f",
-            "-y",
-            "-e",
-            "trace=fsync,fdatasync,write,pwrite64,pwritev",
-            "-o",
-        ])
-        .arg(trace)
-        .arg(persist.get_program())
-        .args(persist.get_args());
-    process::without_settings(&mut strace);
-    strace
-}
-
-/// What was asked of the kernel, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    /// To write to the log.
-    Log,
-    /// To sync the log.
-    Sync,
-    /// To write to the pipe that is stdout.
-    Tell,
-}
-
-fn asked(trace: &Path) -> Vec<Asked> {
-    let text = std::fs::read_to_string(trace).unwrap();
-    // The second half of a call that was interrupted tells no file, and is not counted twice.
-    let call = |line: &str| {
-        let (_, call) = line.split_once(' ')?;
-        let call = call.trim_start();
-        let (name, arguments) = call.split_once('(')?;
-        let file = arguments.split_once('<')?.1.split_once('>')?.0;
-        match name {
-            "fsync" | "fdatasync" if file.ends_with("-wal") => Some(Asked::Sync),
-            "write" | "pwrite64" | "pwritev" if file.ends_with("-wal") => Some(Asked::Log),
-            "write" if arguments.starts_with("1<") => Some(Asked::Tell),
-            _ => None,
-        }
-    };
-    text.lines().filter_map(call).collect()
+    trace::traced(
+        &persist,
+        file,
+        ["-e", "trace=fsync,fdatasync,write,pwrite64,pwritev"],
+    )
 }
 
 fn syncs(asked: &[Asked]) -> u64 {
@@ -75,13 +38,13 @@ async fn migrated() -> Place {
 /// A lone caller that waits for each answer: the log is synced once for each update, and before it is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_an_update_is_synced_once_and_before_it_is_told() {
-    if !process::can_trace() {
+    if !trace::is_possible() {
         return;
     }
     let place = migrated().await;
     let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("trace");
-    let mut child = traced(&place, &trace, &["import", "--outcomes"])
+    let file = folder.path().join("trace");
+    let mut child = traced(&place, &file, &["import", "--outcomes"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -101,7 +64,7 @@ async fn d4_an_update_is_synced_once_and_before_it_is_told() {
     }
     drop(stdin);
     assert!(child.wait().unwrap().success());
-    let asked = asked(&trace);
+    let asked = trace::asked(&file);
     let synced = syncs(&asked);
     assert!(
         (updates..=updates + BESIDE_COMMITS).contains(&synced),
@@ -111,7 +74,7 @@ async fn d4_an_update_is_synced_once_and_before_it_is_told() {
     let mut answers = 0;
     for what in asked {
         match what {
-            Asked::Log => is_synced = false,
+            Asked::Log | Asked::FailedSync => is_synced = false,
             Asked::Sync => is_synced = true,
             Asked::Tell => {
                 answers += 1;
@@ -125,14 +88,14 @@ async fn d4_an_update_is_synced_once_and_before_it_is_told() {
 /// Many callers: as many syncs of the log as there are flushes, which share updates.
 #[tokio::test(flavor = "multi_thread")]
 async fn d4_a_flush_of_many_callers_is_synced_once() {
-    if !process::can_trace() {
+    if !trace::is_possible() {
         return;
     }
     let place = migrated().await;
     let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("trace");
+    let file = folder.path().join("trace");
     let arguments = ["--format", "json", "bench", "--seconds", "1", "--callers", "64"];
-    let ran = process::run(&mut traced(&place, &trace, &arguments)).ok();
+    let ran = process::run(&mut traced(&place, &file, &arguments)).ok();
     let told: Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
     let number = |name: &str| told[name].as_f64().unwrap();
     let flushes = number("flushes") as u64;
@@ -140,7 +103,7 @@ async fn d4_a_flush_of_many_callers_is_synced_once() {
     // to 1,000, but fewer where one takes long.
     let jobs = number("flushes") * number("mean_batch") / 3.0 + number("callers");
     let removals = (jobs / 250.0).ceil() as u64 + 10;
-    let synced = syncs(&asked(&trace));
+    let synced = syncs(&trace::asked(&file));
     assert!(
         (flushes..=flushes + removals + BESIDE_COMMITS).contains(&synced),
         "{synced} syncs for {flushes} flushes and at most {removals} removals"
