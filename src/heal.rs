@@ -93,3 +93,38 @@ pub(crate) async fn heal(switch: Weak<Switch>, connector: Arc<Connector>, mut st
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thousand clients that lose one database in the same moment.
+    #[test]
+    fn r6_many_clients_spread_their_attempts_and_slow_down() {
+        const CLIENTS: usize = 1_000;
+        const MINUTES: usize = 10;
+        let mut attempts = vec![0; MINUTES * 60];
+        for _ in 0..CLIENTS {
+            let mut at = Duration::ZERO;
+            for delay in backoff() {
+                // With jitter up to twice the longest.
+                assert!(delay <= LONGEST * 2, "{delay:?}");
+                at += delay;
+                match attempts.get_mut(at.as_secs() as usize) {
+                    Some(second) => *second += 1,
+                    None => break,
+                }
+            }
+        }
+        let all: usize = attempts.iter().sum();
+        // At the longest delays a client comes every 45 s, after some ten quicker attempts.
+        assert!(all < CLIENTS * (MINUTES * 60 / 30 + 10), "{all} attempts");
+        // From the second minute on they are not a crowd any more: 22 a second on the average.
+        let most = attempts.iter().skip(60).max().copied().unwrap_or_default();
+        assert!(most < CLIENTS / 10, "{most} attempts in one second");
+        assert!(
+            attempts.iter().skip(60).all(|second| *second > 0),
+            "nor do they come in waves"
+        );
+    }
+}

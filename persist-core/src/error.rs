@@ -4,8 +4,8 @@
 //! cause stays reachable through [`std::error::Error::source`]. Texts are lower case and hold no value
 //! that may be secret: a driver's own text goes only into the source when the backend knows it is clean.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 /// The result of every fallible call of persist.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -213,6 +213,17 @@ impl Error {
     pub fn outcome_as(mut self, outcome: UpdateOutcome) -> Self {
         self.0.outcome = outcome;
         self
+    }
+
+    /// The error of what could not be opened for want of a file descriptor, in this process or on this machine; `None` for
+    /// any other cause. `Unavailable`: others may close theirs.
+    pub fn out_of_files(cause: &io::Error) -> Option<Self> {
+        // Both have had these numbers since the first Unix; Rust has no kind for them.
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        let is_it = matches!(cause.raw_os_error(), Some(ENFILE | EMFILE));
+        let what = "no more files or connections can be opened; raise the limit of open files (ulimit -n)";
+        is_it.then(|| Self::new(ErrorKind::Unavailable, what))
     }
 
     /// What went wrong, seen from the caller.

@@ -248,13 +248,13 @@ impl Pool {
 
     async fn connect(&self) -> Result<Session> {
         let connection = self.options.connect().await.map_err(|error| match &error {
-            sqlx::Error::Io(cause) => {
+            sqlx::Error::Io(cause) => Error::out_of_files(cause).unwrap_or_else(|| {
                 let what = format!(
                     "can't reach {}; check host and port, and that the server is up",
                     self.target
                 );
                 Error::new(ErrorKind::Unavailable, what).caused_by(std::io::Error::from(cause.kind()))
-            }
+            }),
             _ => classify(&error, Phase::Connect),
         })?;
         let mut session = Session::new(connection, self.pooler, Arc::clone(&self.begin));

@@ -141,8 +141,7 @@ pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connec
         (Some(_), Role::Reader) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW,
     };
     let path = source.anchor.as_ref().map_or(Path::new(":memory:"), Anchor::path);
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|failure| error::of_opening(failure, path))?;
+    let connection = Connection::open_with_flags(path, flags)?;
     // Before anything else: everything else may meet a lock.
     connection.busy_timeout(wait)?;
     // A stranger's log must not be moved into the file when this connection closes.

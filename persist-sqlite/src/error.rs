@@ -2,7 +2,6 @@
 //!
 //! SQLite's texts can hold pieces of statements and schemas: nothing of them is kept but the code.
 
-use std::path::Path;
 use std::{fmt, io};
 
 use persist_core::{Error, ErrorKind, UpdateOutcome};
@@ -101,31 +100,19 @@ pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
     })
 }
 
-/// Whether it was for want of a file descriptor, in this process or on this machine.
-fn is_out_of_files(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
-}
-
-fn out_of_files() -> Error {
-    let what = "no more files can be opened; raise the limit of open files (ulimit -n)";
-    Error::new(ErrorKind::Busy, what)
-}
-
-/// The error of a file that SQLite could not open, which does not say why.
-pub(crate) fn of_opening(error: rusqlite::Error, path: &Path) -> Failed {
-    let cannot = code(&error).is_some_and(|code| primary(code) == ffi::SQLITE_CANTOPEN);
-    match std::fs::File::open(path) {
-        Err(why) if cannot && is_out_of_files(&why) => out_of_files().caused_by(why).into(),
-        _ => error.into(),
-    }
+/// The error of descriptors that are short just now. SQLite does not say why it could not open one of its files, and has
+/// closed what it had opened on the way: the file, its log, the log's index.
+fn short_of_files() -> Option<Error> {
+    let opened: Vec<_> = (0..3).map(|_| std::fs::File::open("/")).collect();
+    opened
+        .iter()
+        .find_map(|file| Error::out_of_files(file.as_ref().err()?))
 }
 
 /// The error of finding or making the file, before SQLite sees it.
 pub(crate) fn of_io(error: &io::Error) -> Error {
-    if is_out_of_files(error) {
-        return out_of_files();
+    if let Some(error) = Error::out_of_files(error) {
+        return error;
     }
     let (kind, what) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -147,7 +134,10 @@ pub(crate) fn of_io(error: &io::Error) -> Error {
 /// The error of a driver's error. Says nothing about the operation: the caller adds it.
 pub(crate) fn classify(error: &rusqlite::Error, phase: Phase) -> Error {
     match code(error) {
-        Some(code) => of_code(code, phase)
+        Some(code) => (primary(code) == ffi::SQLITE_CANTOPEN)
+            .then(short_of_files)
+            .flatten()
+            .unwrap_or_else(|| of_code(code, phase))
             .with("sqlite_code", code)
             .caused_by(SqliteError(code)),
         None => of_driver(error, phase),

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +30,7 @@ pub const SUPERUSER: &str = "postgres";
 pub struct Options {
     pub(crate) password: Option<String>,
     pub(crate) settings: Vec<(&'static str, String)>,
+    pub(crate) within: Option<PathBuf>,
 }
 
 impl Options {
@@ -37,6 +38,13 @@ impl Options {
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
+        self
+    }
+
+    /// The folder in which its own folder is made, where that is not the one for temporary files.
+    #[must_use]
+    pub fn within(mut self, folder: &Path) -> Self {
+        self.within = Some(folder.to_owned());
         self
     }
 
@@ -172,6 +180,11 @@ impl Cluster {
             .next()
             .and_then(|line| line.trim().parse().ok())
             .expect("begins with a process id")
+    }
+
+    /// Whether the server's first process is there.
+    pub fn is_running(&self) -> bool {
+        self.folder().join("data/postmaster.pid").exists() && process::is_alive(self.postmaster())
     }
 
     /// Stops the server.

@@ -35,9 +35,10 @@ impl Own {
     pub(crate) fn start(options: &Options) -> (Self, u16) {
         let bin = programs();
         let user = unprivileged();
+        let within = options.within.clone().unwrap_or_else(std::env::temp_dir);
         let dir = tempfile::Builder::new()
             .prefix("persist-pg-")
-            .tempdir()
+            .tempdir_in(within)
             .expect("a temporary folder")
             .keep();
         let watcher = Command::new("sh")
