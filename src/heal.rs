@@ -21,6 +21,7 @@ pub(crate) fn backoff() -> ExponentialBackoff {
         .with_max_delay(LONGEST)
         .without_max_times()
         .with_jitter()
+        .with_jitter()
         .build()
 }
 
