@@ -12,6 +12,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rand::Rng as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -104,10 +105,24 @@ impl Cluster {
     /// # Panics
     /// If the server's programs are not there, or it does not start; with what its log says.
     pub fn start(options: &Options) -> Self {
-        let (own, port) = Own::start(options);
+        let mut cluster = Self::over(Own::start(options));
+        let password = options.password.as_deref();
+        cluster.url.set_password(password).expect("has a host");
+        cluster
+    }
+
+    /// A streaming standby of this cluster, which applies what is committed here so much later.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn standby(&self, behind: Duration) -> Self {
+        Self::over(Own::standby(self.port(), behind))
+    }
+
+    fn over((own, port): (Own, u16)) -> Self {
         let mut url = url::Url::parse("postgres://postgres@127.0.0.1/postgres").expect("is a URL");
         url.set_port(Some(port)).expect("has a host");
-        url.set_password(options.password.as_deref()).expect("has a host");
         Self {
             own: Some(own),
             url,
@@ -185,6 +200,11 @@ impl Cluster {
     /// Whether the server's first process is there.
     pub fn is_running(&self) -> bool {
         self.folder().join("data/postmaster.pid").exists() && process::is_alive(self.postmaster())
+    }
+
+    /// Makes a standby a primary.
+    pub fn promote(&self) {
+        self.own().promote();
     }
 
     /// Stops the server.

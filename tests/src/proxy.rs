@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -45,6 +45,8 @@ struct State {
     /// Milliseconds between bytes.
     pause: AtomicU64,
     cuts: watch::Sender<u64>,
+    /// The port of the server that new connections lead to.
+    server: AtomicU16,
 }
 
 impl Proxy {
@@ -62,12 +64,13 @@ impl Proxy {
             silent: AtomicBool::new(false),
             pause: AtomicU64::new(0),
             cuts: watch::Sender::new(0),
+            server: AtomicU16::new(server),
         });
         let task = tokio::spawn({
             let state = Arc::clone(&state);
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(serve(client, server, Arc::clone(&state)));
+                    tokio::spawn(serve(client, Arc::clone(&state)));
                 }
             }
         });
@@ -109,6 +112,12 @@ impl Proxy {
         }
     }
 
+    /// Leads new connections to the server of this port, and cuts the others.
+    pub fn lead_to(&self, server: u16) {
+        self.state.server.store(server, Ordering::SeqCst);
+        self.state.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     /// Passes nothing on from now on, or passes on again; what came in between is lost with its connections.
     pub fn silent(&self, silent: bool) {
         self.state.silent.store(silent, Ordering::SeqCst);
@@ -127,7 +136,8 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(client: TcpStream, server: u16, state: Arc<State>) {
+async fn serve(client: TcpStream, state: Arc<State>) {
+    let server = state.server.load(Ordering::SeqCst);
     let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
         return;
     };

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -33,6 +34,37 @@ pub(crate) struct Own {
 impl Own {
     /// Makes a cluster, and starts its server on a free port.
     pub(crate) fn start(options: &Options) -> (Self, u16) {
+        let own = Self::found(options);
+        own.initialise(options);
+        let port = own.first_start();
+        (own, port)
+    }
+
+    /// A standby of the server at this port, which applies what that commits so much later.
+    pub(crate) fn standby(primary: u16, behind: Duration) -> (Self, u16) {
+        let own = Self::found(&Options::default());
+        let mut copy = own.command("pg_basebackup");
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            SUPERUSER,
+            "-R",
+            "--checkpoint=fast",
+            "-p",
+        ]);
+        copy.arg(primary.to_string());
+        ok("pg_basebackup", copy.arg("-D").arg(own.dir.join("data")));
+        own.configure(&[
+            ("unix_socket_directories", own.dir.display().to_string()),
+            ("recovery_min_apply_delay", format!("{}ms", behind.as_millis())),
+        ]);
+        let port = own.first_start();
+        (own, port)
+    }
+
+    /// Its folder, and who watches over it.
+    fn found(options: &Options) -> Self {
         let bin = programs();
         let user = unprivileged();
         let within = options.within.clone().unwrap_or_else(std::env::temp_dir);
@@ -62,9 +94,7 @@ impl Own {
         if let Some(user) = user {
             ok("chown", Command::new("chown").arg(user).arg(&own.dir));
         }
-        own.initialise(options);
-        let port = own.first_start();
-        (own, port)
+        own
     }
 
     fn command(&self, program: &str) -> Command {
@@ -147,6 +177,15 @@ impl Own {
             "pg_ctl stop",
             stop.args(["stop", "-w", "-s", "-t", "60", "-m", mode, "-D"])
                 .arg(self.dir.join("data")),
+        );
+    }
+
+    pub(crate) fn promote(&self) {
+        let mut promote = self.command("pg_ctl");
+        let data = self.dir.join("data");
+        ok(
+            "pg_ctl promote",
+            promote.args(["promote", "-w", "-s", "-D"]).arg(data),
         );
     }
 
