@@ -1,8 +1,13 @@
-.PHONY: test ci
+.PHONY: test soak ci
 
 # Everything that proves persist; installs PostgreSQL's server where it is missing.
 test:
 	@.ci/test
+
+# The long forms of the tests that have one: 1,000 kills, 50 restarts, every system call. Some hours; what is covered is
+# printed.
+soak:
+	@PERSIST_SOAK=1 .ci/test -- --nocapture
 
 # What must pass before a change lands: format, lints, documentation, dependencies, tests.
 ci:

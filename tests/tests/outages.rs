@@ -13,8 +13,7 @@ use persist::{
     Deadlines, Error, ErrorKind, EventOrder, EventQuery, JobQuery, JobState, OnUnavailable, Persist,
 };
 use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
-use persist_tests::process;
-use persist_tests::sample;
+use persist_tests::{process, sample, soak};
 
 /// How much longer than its deadline a call may take on a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
@@ -169,7 +168,11 @@ async fn c10_restarts_under_load_give_only_retryable_errors() {
             applied
         }
     });
-    for how in [Stop::Fast, Stop::Immediate, Stop::Fast, Stop::Immediate] {
+    for how in [Stop::Fast, Stop::Immediate]
+        .into_iter()
+        .cycle()
+        .take(soak::or(4, 50))
+    {
         cluster.restart(how);
         process::until("it works again without a new client", async || {
             persist

@@ -20,7 +20,7 @@ use persist::{
 use persist_tests::cluster::{Cluster, Options, Stop};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Running};
-use persist_tests::{lines, sample};
+use persist_tests::{lines, sample, soak};
 use rand::Rng as _;
 
 use peer::peer;
@@ -112,7 +112,8 @@ async fn killed_import(database: Database) {
         process::persist(arguments)
     };
     let mut acknowledged_so_far = BTreeSet::new();
-    for round in 0..8 {
+    let rounds = soak::or(8, 1_000);
+    for round in 0..rounds {
         let mut running = Running::start(&mut import());
         let wanted = rand::rng().random_range(0..lines.len() / 2);
         let mut outcomes: Vec<_> = std::iter::from_fn(|| running.line()).take(wanted).collect();
@@ -129,6 +130,10 @@ async fn killed_import(database: Database) {
         assert_eq!(place.strays().await, [""; 0], "round {round}");
     }
     assert!(!acknowledged_so_far.is_empty(), "some were acknowledged");
+    println!(
+        "{database:?}: {rounds} kills, {} lines acknowledged",
+        acknowledged_so_far.len()
+    );
     // The next run completes it, and nothing is there twice.
     let summary = process::run(&mut import()).ok();
     assert_eq!(summary.stdout.lines().count(), lines.len());
@@ -212,12 +217,19 @@ async fn p2_sigkill_of_the_server_under_a_bench_loses_no_acknowledged_update() {
             }
         }
     };
-    cluster.kill();
-    cluster.resume();
-    is_back(&mut told);
-    told.extend(take(&bench, 1_000));
-    cluster.restart(Stop::Immediate);
-    is_back(&mut told);
+    let rounds = soak::or(1, 25);
+    for _ in 0..rounds {
+        cluster.kill();
+        cluster.resume();
+        is_back(&mut told);
+        told.extend(take(&bench, 1_000));
+        cluster.restart(Stop::Immediate);
+        is_back(&mut told);
+    }
+    println!(
+        "{rounds} kills and as many immediate stops, {} updates acknowledged",
+        told.len()
+    );
     nothing_told_is_lost(&place, bench, told).await;
 }
 

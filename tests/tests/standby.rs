@@ -1,10 +1,5 @@
 //! A second server that follows the first. Numbers are those of the table of failures.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, also in its own functions"
-)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
