@@ -1,0 +1,60 @@
+//! The roles of `docs/roles.sql`, each with the rights that it needs and no more.
+
+use persist::{ErrorKind, JobQuery, JobState, OnUnavailable, Persist, Prune};
+use persist_tests::cluster::{self, Cluster, Options};
+use persist_tests::{place, process, sample};
+
+const ROLES: &str = include_str!("../../docs/roles.sql");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
+    let cluster = Cluster::start(&Options::default());
+    let database = cluster.fresh_database_url().await;
+    cluster::sql(&database, ROLES).await;
+    let url_of = |role: &str| {
+        let mut url = url::Url::parse(&database).unwrap();
+        url.set_username(role).unwrap();
+        format!("{url}?persist_schema=persist")
+    };
+    let connect = async |role: &str| {
+        let builder = Persist::builder(Some(url_of(role))).on_unavailable(OnUnavailable::Fail);
+        builder.connect().await
+    };
+
+    let error = connect("persist_app").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Auth, "before the owner: {error:?}");
+    assert!(error.to_string().contains("GRANT"), "{error}");
+    let up = ["--database-url", &url_of("persist_owner"), "migrate", "up"];
+    process::run(&mut process::persist(up)).ok();
+
+    let app = connect("persist_app").await.unwrap();
+    for n in [1, 2] {
+        let ended = sample::job(n, JobState::Succeeded);
+        assert_eq!(app.record_job_state(ended).await.unwrap(), sample::CREATED);
+    }
+    let pruned = app.prune(&Prune::default().ids([sample::id(1)])).await.unwrap();
+    assert_eq!(pruned.jobs, 1);
+    place::fold_holds(&app.backend()).await;
+    assert!(app.health().await.unwrap().schema_version.is_some());
+    let down = [
+        "--database-url",
+        &url_of("persist_app"),
+        "migrate",
+        "down",
+        "--all",
+        "--yes",
+    ];
+    let refused = process::run(&mut process::persist(down)).exits(5);
+    assert!(refused.stderr.contains("owner"), "{}", refused.stderr);
+    app.close().await.unwrap();
+
+    let reader = connect("persist_read").await.unwrap();
+    let jobs = reader.jobs(&JobQuery::default()).await.unwrap();
+    assert_eq!(jobs.items.len(), 1);
+    let error = reader
+        .record_job_state(sample::job(3, JobState::Queued))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error:?}");
+    reader.close().await.unwrap();
+}
