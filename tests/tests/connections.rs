@@ -1,9 +1,11 @@
 //! A server that is away, late, unknown, frozen or restarting. Numbers are those of the table of failures.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use persist::{Deadlines, Error, ErrorKind, JobQuery, JobState, Mode, OnUnavailable, Outcome, Persist};
 use persist_tests::cluster::{self, Cluster, Options, Stop};
+use persist_tests::place::Place;
 use persist_tests::process;
 use persist_tests::sample;
 
@@ -181,4 +183,102 @@ async fn c5_a_peer_that_never_answers_is_given_up_at_the_connect_deadline() {
     assert!(took < bound + SLACK, "{took:?}");
     let (persist, took) = connect(&url, OnUnavailable::BestEffort, bound).await;
     assert!(took < bound + SLACK && !persist.unwrap().is_enabled(), "{took:?}");
+}
+
+/// Where history is optional, what is missing afterwards is what was counted: an update that is told as dropped is in
+/// `dropped`, and not there, or in `unknown`, and perhaps there.
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_what_is_missing_of_a_best_effort_is_what_was_counted() {
+    let cluster = Cluster::start(&Options::default());
+    let url = cluster.fresh_schema_url();
+    let place = Place::at(url.clone());
+    let (persist, _) = connect(&url, OnUnavailable::BestEffort, Duration::from_secs(2)).await;
+    let persist = persist.unwrap();
+    assert!(persist.is_enabled());
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers: Vec<_> = (0..32u64)
+        .map(|caller| {
+            let (persist, stopped) = (persist.clone(), stopped.clone());
+            tokio::spawn(async move {
+                let (mut stored, mut dropped) = (Vec::new(), 0);
+                for n in 1.. {
+                    if *stopped.borrow() {
+                        break;
+                    }
+                    let id = caller * 10_000_000 + n;
+                    match persist
+                        .record_job_state(sample::job(id, JobState::Queued))
+                        .await
+                        .unwrap()
+                    {
+                        // Dropped at once: others want the processor too.
+                        Outcome::Dropped => {
+                            dropped += 1;
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        outcome => {
+                            assert_eq!(outcome, sample::CREATED);
+                            stored.push(sample::id(id).to_string());
+                        }
+                    }
+                }
+                (stored, dropped)
+            })
+        })
+        .collect();
+    let ready = async |mode: Mode| {
+        process::until("it notices by itself", async || {
+            persist.health().await.is_ok_and(|health| health.mode == mode)
+        })
+        .await;
+    };
+    // Refused, and frozen in the middle of a call.
+    cluster.stop(Stop::Immediate);
+    ready(Mode::Degraded).await;
+    cluster.resume();
+    ready(Mode::Ready).await;
+    // No new processes first, so that none is missed.
+    let mut before = cluster::connect(&cluster.url("postgres")).await;
+    process::signal(cluster.postmaster(), "STOP");
+    let served =
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let served: Vec<i32> = sqlx::query_scalar(served).fetch_all(&mut before).await.unwrap();
+    let mut frozen: Vec<u32> = served.iter().map(|pid| pid.unsigned_abs()).collect();
+    for pid in &frozen {
+        process::signal(*pid, "STOP");
+    }
+    frozen.push(cluster.postmaster());
+    ready(Mode::Degraded).await;
+    for pid in &frozen {
+        // Some were given up, and have ended.
+        if process::is_alive(*pid) {
+            process::signal(*pid, "CONT");
+        }
+    }
+    ready(Mode::Ready).await;
+    stop.send(true).unwrap();
+    let (mut stored, mut dropped) = (BTreeSet::new(), 0);
+    for caller in callers {
+        let (of_caller, dropped_of_caller) = caller.await.unwrap();
+        stored.extend(of_caller);
+        dropped += dropped_of_caller;
+    }
+    let health = persist.health().await.unwrap();
+    assert_eq!(health.dropped + health.unknown, dropped, "{health:?}");
+    assert!(
+        health.dropped > 0 && health.unknown > 0,
+        "both happened: {health:?}"
+    );
+    let there: BTreeSet<_> = place
+        .texts("SELECT CAST(request_id AS text) FROM jobs")
+        .await
+        .into_iter()
+        .collect();
+    assert!(there.is_superset(&stored), "what was told is there");
+    let extra = there.len() - stored.len();
+    assert!(
+        extra as u64 <= health.unknown,
+        "{extra} more than told: {health:?}"
+    );
+    persist.close().await.unwrap();
 }

@@ -20,12 +20,12 @@ fn sources() -> String {
     .into();
     let mut all = String::new();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
+        for entry in fs::read_dir(folder).expect("is a folder").flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|end| end == "rs") {
-                for line in fs::read_to_string(&path).unwrap().lines() {
+                for line in fs::read_to_string(&path).expect("is a text").lines() {
                     match line.trim_start().strip_suffix('\\') {
                         Some(continued) => all.push_str(continued),
                         None => all.push_str(&format!("{}\n", line.trim_start())),
