@@ -20,6 +20,12 @@ pub trait Factory: Send + Sync + 'static {
     /// An empty store, migrated and ready.
     async fn fresh(&self) -> Result<Store>;
 
+    /// The store of one case (`group::name`), where that depends on the case; else a [`fresh`](Self::fresh) one.
+    async fn fresh_for(&self, case: &str) -> Result<Store> {
+        let _ = case;
+        self.fresh().await
+    }
+
     /// The written reason why this kind of store is not asked this case (`group::name`). It is printed.
     fn skip(&self, case: &str) -> Option<&'static str> {
         let _ = case;

@@ -46,6 +46,7 @@ mod oracle;
 pub mod place;
 pub mod process;
 pub mod proxy;
+pub mod retold;
 pub mod sample;
 pub mod seed;
 pub mod server;

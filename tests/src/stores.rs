@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use persist::{OnUnavailable, OpenOptions, Persist};
-use persist_core::{DbUrl, Deadlines, PersistBackend, Result};
+use persist_core::layer::{Fault, Faults};
+use persist_core::{DbUrl, Deadlines, PersistBackend, Result, Retry};
+use proptest::test_runner::{Config, RngSeed};
 
 use crate::factory::{Factory, Store};
 use crate::place::{Database, Place};
+use crate::retold;
 
 /// Connections of a handle: many cases at once must get by with a server's usual hundred.
 const CONNECTIONS: u32 = 4;
@@ -39,7 +42,24 @@ pub enum Through {
     Retry,
     /// The facade, for which history is optional.
     BestEffort,
+    /// Retries over faults: 5 % of the calls fail before they run, and 5 % after. Which ones depends on the case,
+    /// and on `PROPTEST_RNG_SEED`.
+    Faults,
 }
+
+/// Of all calls, for each of the two.
+const FAULTS: f64 = 0.05;
+
+/// What a lost answer changes beyond what a case can be told.
+const PRUNED_TWICE: &str = "a prune up to a limit whose answer is lost goes up to its limit again";
+
+/// The cases that count what went up to a limit.
+const COUNTED: [&str; 4] = [
+    "prune::the_oldest_go_first",
+    "prune::more_is_true_exactly_when_more_match",
+    "prune::more_counts_vms_without_a_job",
+    "prune::calls_along_more_remove_all",
+];
 
 /// Makes stores of one kind, reached in one way.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +68,12 @@ pub struct Stores(pub Kind, pub Through);
 impl Stores {
     /// A kind bare and behind the facade, for `run_all`.
     pub fn all(kind: Kind) -> Vec<Arc<dyn Factory>> {
-        let ways = [Through::Driver, Through::Retry, Through::BestEffort];
+        let ways = [
+            Through::Driver,
+            Through::Retry,
+            Through::BestEffort,
+            Through::Faults,
+        ];
         ways.map(|through| Arc::new(Self(kind, through)) as Arc<dyn Factory>)
             .into()
     }
@@ -67,23 +92,30 @@ impl Factory for Stores {
             Through::Driver => "",
             Through::Retry => "+retry",
             Through::BestEffort => "+best-effort",
+            Through::Faults => "+faults",
         };
         format!("{kind}{through}")
     }
 
     async fn fresh(&self) -> Result<Store> {
+        self.fresh_for("").await
+    }
+
+    async fn fresh_for(&self, case: &str) -> Result<Store> {
         let Self(kind, through) = *self;
+        let handles = AtomicU64::new(seed_of(case));
         let (url, place) = match kind {
             Kind::Memory => (memory_url(), None),
             Kind::SqliteMemory => ("sqlite::memory:".to_owned(), None),
             Kind::SqliteFile => at(Place::empty(Database::Sqlite)),
             Kind::Postgres => at(Place::empty(Database::Postgres)),
         };
-        let mut store = Store::new(connect(&url, through).await?);
+        let seed = move || handles.fetch_add(1, Ordering::Relaxed);
+        let mut store = Store::new(connect(&url, through, seed()).await?);
         if kind != Kind::SqliteMemory {
             store = store.another(move || {
-                let url = url.clone();
-                async move { connect(&url, through).await }
+                let (url, seed) = (url.clone(), seed());
+                async move { connect(&url, through, seed).await }
             });
         }
         match place {
@@ -91,6 +123,21 @@ impl Factory for Stores {
             None => Ok(store),
         }
     }
+
+    fn skip(&self, case: &str) -> Option<&'static str> {
+        (self.1 == Through::Faults && COUNTED.contains(&case)).then_some(PRUNED_TWICE)
+    }
+}
+
+/// The seed of a case's faults: its name's, so that a case that fails fails again.
+fn seed_of(case: &str) -> u64 {
+    let run = match Config::default().rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => 0,
+    };
+    case.bytes().fold(run, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn at(place: Place) -> (String, Option<Place>) {
@@ -103,7 +150,7 @@ fn memory_url() -> String {
     format!("memory:case-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn connect(url: &str, through: Through) -> Result<Arc<dyn PersistBackend>> {
+async fn connect(url: &str, through: Through, seed: u64) -> Result<Arc<dyn PersistBackend>> {
     let mut deadlines = Deadlines::default();
     for deadline in [
         &mut deadlines.connect,
@@ -115,7 +162,7 @@ async fn connect(url: &str, through: Through) -> Result<Arc<dyn PersistBackend>>
         *deadline = PATIENCE;
     }
     let on_unavailable = match through {
-        Through::Driver => {
+        Through::Driver | Through::Faults => {
             let url: DbUrl = url.parse()?;
             let options = OpenOptions::default()
                 .deadlines(deadlines)
@@ -124,7 +171,14 @@ async fn connect(url: &str, through: Through) -> Result<Arc<dyn PersistBackend>>
             if let Some(schema) = backend.schema() {
                 schema.up().await?;
             }
-            return Ok(backend);
+            if through == Through::Driver {
+                return Ok(backend);
+            }
+            let faults = Faults::seeded(seed)
+                .rate(FAULTS, Fault::FailBefore)
+                .rate(FAULTS, Fault::FailAfter)
+                .retried(Retry::Now);
+            return Ok(retold::behind_faults(backend, faults, PATIENCE));
         }
         Through::Retry => OnUnavailable::Retry { within: PATIENCE },
         Through::BestEffort => OnUnavailable::BestEffort,

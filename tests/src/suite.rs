@@ -41,10 +41,11 @@ pub async fn check(case: &Case, factory: &dyn Factory) -> Verdict {
 
 /// The same for backends that are known to hang.
 pub async fn check_within(limit: Duration, case: &Case, factory: &dyn Factory) -> Verdict {
-    if let Some(reason) = factory.skip(&case.full_name()) {
+    let name = case.full_name();
+    if let Some(reason) = factory.skip(&name) {
         return Verdict::Skipped(reason.to_owned());
     }
-    let store = match tokio::time::timeout(limit, factory.fresh()).await {
+    let store = match tokio::time::timeout(limit, factory.fresh_for(&name)).await {
         Ok(Ok(store)) => store,
         Ok(Err(error)) => return Verdict::Failed(format!("the factory made no store: {error:?}")),
         Err(_) => return hung(limit, "the factory made no store"),
