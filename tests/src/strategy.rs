@@ -32,6 +32,15 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// The names of its values.
+    pub fn fields(&self) -> [&'static str; 5] {
+        if self.subject.is_vm() {
+            ["backend", "overlay_path", "seed_path", "actor", "reason"]
+        } else {
+            ["repo_url", "commit_sha", "runs_on", "actor", "reason"]
+        }
+    }
+
     /// The update.
     pub fn update(&self) -> Update {
         macro_rules! said {

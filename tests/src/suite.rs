@@ -11,9 +11,13 @@ use tokio::runtime::{Builder, Handle};
 use crate::case::{Case, CaseResult, Ctx, Stop};
 use crate::cases::GROUPS;
 use crate::factory::Factory;
+use crate::schedule::{self, Search};
 
 /// How long a case may take, its store included. A backend that hangs is told from one that is slow by this.
 pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// The name of the trial that is no case.
+const SCHEDULES: &str = "schedule::what_was_acknowledged_is_there_whatever_failed";
 
 /// Cases at once, unless `--test-threads` says otherwise. They wait for disks more than they compute.
 const AT_ONCE: usize = 8;
@@ -115,6 +119,7 @@ pub fn run_all(factories: Vec<Arc<dyn Factory>>) -> ExitCode {
     let mut trials = Vec::new();
     for factory in factories {
         trials.extend(cases().map(|case| trial(case, &factory, runtime.handle())));
+        trials.push(schedules(&factory, runtime.handle()));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // A case that hung may hold a thread for ever.
@@ -129,6 +134,21 @@ fn trial(case: &'static Case, factory: &Arc<dyn Factory>, runtime: &Handle) -> T
         Verdict::Passed => Ok(Completion::Completed),
         Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
         Verdict::Failed(text) => Err(Failed::from(text)),
+    })
+}
+
+/// Random schedules, and a line on how many there were.
+fn schedules(factory: &Arc<dyn Factory>, runtime: &Handle) -> Trial {
+    let name = format!("{SCHEDULES}[{}]", factory.name());
+    let (factory, runtime) = (Arc::clone(factory), runtime.clone());
+    Trial::ignorable_test(name.clone(), move || {
+        if let Some(reason) = factory.skip(SCHEDULES) {
+            return Ok(Completion::ignored_with(reason));
+        }
+        let asked = Search::asked();
+        let covered = schedule::search(&*factory, asked, &runtime).map_err(Failed::from)?;
+        println!("{name}: {covered}, of seed {}", asked.seed);
+        Ok(Completion::Completed)
     })
 }
 

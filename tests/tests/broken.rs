@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use libtest_mimic::{Arguments, Failed, Trial};
-use persist_tests::broken::{BrokenStores, Defect};
+use persist_tests::broken::{BrokenStores, Defect, Lives, Rows, Writes};
 use persist_tests::case::Case;
+use persist_tests::schedule::{self, Search};
 use persist_tests::{Verdict, cases, check_within};
 use tokio::runtime::{Handle, Runtime};
 
@@ -99,6 +100,39 @@ fn healthy(runtime: &Handle) -> Result<(), Failed> {
     }
 }
 
+/// Defects that random schedules find, each with the most calls that are left of the schedule.
+const SCHEDULED: [(Defect, usize); 14] = [
+    (Defect::Write(Writes::StoresNothing), 1),
+    (Defect::Write(Writes::LateIsDropped), 2),
+    (Defect::Write(Writes::LateReadsApplied), 2),
+    (Defect::Write(Writes::FilledReadsUnchanged), 2),
+    (Defect::Write(Writes::UnchangedReadsApplied), 2),
+    (Defect::Write(Writes::RefusedIsError), 2),
+    (Defect::Write(Writes::AlwaysCreated), 2),
+    (Defect::Write(Writes::SecondEndingStands), 2),
+    (Defect::Write(Writes::FillOverwrites), 2),
+    (Defect::Write(Writes::RepetitionMovesTime), 2),
+    (Defect::Job(Rows::GoesBackwards), 2),
+    (Defect::Life(Lives::LostAtClose), 1),
+    (Defect::Life(Lives::ReadsLag), 2),
+    (Defect::Life(Lives::DroppedCallLeavesBusy), 2),
+];
+
+/// Far more schedules than any of them needs.
+const MOST: u32 = 300;
+
+fn scheduled(defect: Defect, calls: usize, runtime: &Handle) -> Result<(), Failed> {
+    let asked = Search::new(1, MOST);
+    let Err(found) = schedule::search(&BrokenStores(Some(defect)), asked, runtime) else {
+        return Err(format!("{MOST} schedules don't notice").into());
+    };
+    println!("{defect}: {found}");
+    if found.schedule.calls() > calls {
+        return Err(format!("more calls are left than {calls}").into());
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let long = arguments.include_ignored;
@@ -109,6 +143,12 @@ fn main() -> ExitCode {
         let handle = runtime.handle().clone();
         trials.push(Trial::test(broken.to_string(), move || {
             defect(broken, expected, long, &handle)
+        }));
+    }
+    for (broken, calls) in SCHEDULED {
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(format!("schedule::{broken}"), move || {
+            scheduled(broken, calls, &handle)
         }));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

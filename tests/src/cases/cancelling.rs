@@ -1,8 +1,6 @@
 //! Futures that are dropped while they wait. T1 of the table of failures.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use persist_core::JobState::{Failed, Queued, Running};
@@ -10,6 +8,7 @@ use persist_core::{EventQuery, JobQuery, Outcome, PersistBackend, Prune, VmKey, 
 
 use super::cases;
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
+use crate::polls::ended_within;
 use crate::sample::{claims, id, job, vm};
 
 cases! { "cancelling":
@@ -17,20 +16,6 @@ cases! { "cancelling":
     t1_any_call_dropped_at_every_await_leaves_a_usable_backend,
     t1_many_dropped_calls_use_nothing_up,
     t1_a_dropped_call_does_not_take_others_along,
-}
-
-/// Polls a call so many times, then drops it. Says whether it had ended before.
-async fn ended_within(polls: u32, call: impl Future) -> bool {
-    let mut call = pin!(call);
-    let mut left = polls;
-    std::future::poll_fn(|context| {
-        if left == 0 {
-            return Poll::Ready(false);
-        }
-        left -= 1;
-        call.as_mut().poll(context).map(|_| true)
-    })
-    .await
 }
 
 /// More awaits than any call has.
@@ -41,7 +26,7 @@ async fn t1_an_apply_dropped_at_every_await_is_whole_or_absent(ctx: &Ctx) -> Cas
         let n = u64::from(polls);
         let update = || [job(n, Running).runs_on("large")];
         let claim = claims(update())?;
-        let ended = ended_within(polls, ctx.backend().apply(&claim)).await;
+        let ended = ended_within(polls, ctx.backend().apply(&claim)).await.is_some();
         // What was dropped may still be on its way: the outcome tells, and is one of two.
         let outcome = ctx.apply(update()).await?[0];
         let whole = matches!(
@@ -97,7 +82,10 @@ async fn t1_any_call_dropped_at_every_await_leaves_a_usable_backend(ctx: &Ctx) -
     for (name, call) in CALLS {
         ctx.one(job(2, Queued)).await?;
         let mut polls = 1;
-        while !ended_within(polls, call(Arc::clone(ctx.backend()))).await {
+        while ended_within(polls, call(Arc::clone(ctx.backend())))
+            .await
+            .is_none()
+        {
             polls += 1;
             ensure!(polls < MOST_POLLS, "bounded: {name} ends after some polls");
             ctx.one(job(1, Queued).attempt(polls)).await?;
