@@ -139,7 +139,8 @@ fn with_session(
 ) -> PgConnectOptions {
     // The driver's setter only appends pairs, so the user's own text goes through it pair by pair.
     if config.url.pooler {
-        return options;
+        // The driver's own, which a pooler refuses as well. Nothing that we read is a float.
+        return options.extra_float_digits(None);
     }
     let taken = options.get_options().unwrap_or_default().len();
     for pair in pairs(user_options.get(taken..).unwrap_or_default()) {

@@ -45,6 +45,7 @@ pub mod lines;
 mod oracle;
 pub mod place;
 pub mod polls;
+pub mod pooler;
 pub mod process;
 pub mod proxy;
 pub mod retold;

@@ -246,8 +246,8 @@ pub fn programs() -> &'static Path {
     })
 }
 
-/// Whom the server runs as, where the tests run as root: Postgres refuses to.
-fn unprivileged() -> Option<&'static str> {
+/// Whom servers run as, where the tests run as root: Postgres refuses to.
+pub(crate) fn unprivileged() -> Option<&'static str> {
     static USER: OnceLock<Option<&'static str>> = OnceLock::new();
     let exists = |user: &&&str| {
         Command::new("id")
@@ -273,7 +273,7 @@ fn unprivileged() -> Option<&'static str> {
 }
 
 /// Gives a command to another user.
-trait AsUser {
+pub(crate) trait AsUser {
     fn as_user(&mut self, user: Option<&str>) -> &mut Self;
 }
 
@@ -293,7 +293,7 @@ impl AsUser for Command {
     }
 }
 
-fn ok(what: &str, command: &mut Command) {
+pub(crate) fn ok(what: &str, command: &mut Command) {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(

@@ -10,9 +10,11 @@ use persist_core::layer::{Fault, Faults};
 use persist_core::{DbUrl, Deadlines, PersistBackend, Result, Retry};
 use proptest::test_runner::{Config, RngSeed};
 
+use crate::cluster;
 use crate::factory::{Factory, Store};
 use crate::place::{Database, Place};
 use crate::retold;
+use crate::pooler;
 
 /// Connections of a handle: many cases at once must get by with a server's usual hundred.
 const CONNECTIONS: u32 = 4;
@@ -31,6 +33,8 @@ pub enum Kind {
     SqliteMemory,
     /// A schema of its own in the shared cluster.
     Postgres,
+    /// The same, through PgBouncer in transaction mode.
+    Pooler,
 }
 
 /// What is between the suite and the driver.
@@ -87,6 +91,7 @@ impl Factory for Stores {
             Kind::SqliteFile => "sqlite",
             Kind::SqliteMemory => "sqlite-memory",
             Kind::Postgres => "postgres",
+            Kind::Pooler => "pgbouncer",
         };
         let through = match self.1 {
             Through::Driver => "",
@@ -95,6 +100,11 @@ impl Factory for Stores {
             Through::Faults => "+faults",
         };
         format!("{kind}{through}")
+    }
+
+    fn skip(&self, _case: &str) -> Option<&'static str> {
+        let is_missing = self.0 == Kind::Pooler && pooler::before_shared().is_none();
+        is_missing.then_some("there is no pgbouncer here")
     }
 
     async fn fresh(&self) -> Result<Store> {
@@ -109,6 +119,10 @@ impl Factory for Stores {
             Kind::SqliteMemory => ("sqlite::memory:".to_owned(), None),
             Kind::SqliteFile => at(Place::empty(Database::Sqlite)),
             Kind::Postgres => at(Place::empty(Database::Postgres)),
+            Kind::Pooler => {
+                let pooler = pooler::before_shared().expect("else every case is skipped");
+                at(Place::at(pooler.url(&cluster::shared().fresh_schema_url())))
+            }
         };
         let seed = move || handles.fetch_add(1, Ordering::Relaxed);
         let mut store = Store::new(connect(&url, through, seed()).await?);
