@@ -67,6 +67,16 @@ pub const POSTGRES_PARAMETERS: [&str; 7] = [
     "options",
 ];
 
+const SEVERAL_HOSTS: &str = "several hosts are not supported; name one, or a name that follows the primary";
+const SSL_MODES: [&str; 6] = [
+    "disable",
+    "allow",
+    "prefer",
+    "require",
+    "verify-ca",
+    "verify-full",
+];
+
 /// What a SQLite URL names, and how it may be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -172,9 +182,7 @@ fn postgres(rest: &str) -> Result<PostgresUrl> {
     let authority = rest[2..].split(['/', '?', '#']).next().unwrap_or_default();
     let hosts = authority.rsplit('@').next().unwrap_or_default();
     if hosts.contains(',') {
-        return Err(invalid(
-            "several hosts are not supported; name one, or a name that follows the primary",
-        ));
+        return Err(invalid(SEVERAL_HOSTS));
     }
     if rest.contains('#') {
         return Err(invalid("a # must be written %23, also in a password"));
@@ -219,6 +227,12 @@ fn postgres(rest: &str) -> Result<PostgresUrl> {
     for (key, value) in parsed.query_pairs() {
         postgres_parameter(&mut url, &key, value.into_owned())?;
     }
+    let of_session = |name: &str| ["options", "statement-cache-capacity"].contains(&name);
+    if url.pooler && url.parameters.iter().any(|(name, _)| of_session(name)) {
+        let what =
+            "options and statement-cache-capacity can't be used with persist_pooler; set options on the role";
+        return Err(invalid(what));
+    }
     for (what, value) in [
         ("host", &url.host),
         ("user", &url.user),
@@ -237,9 +251,7 @@ fn postgres_parameter(url: &mut PostgresUrl, key: &str, value: String) -> Result
     }
     match key {
         "host" | "hostaddr" if value.contains(',') => {
-            return Err(invalid(
-                "several hosts are not supported; name one, or a name that follows the primary",
-            ));
+            return Err(invalid(SEVERAL_HOSTS));
         }
         "hostaddr" if value.parse::<std::net::IpAddr>().is_err() => {
             return Err(invalid("hostaddr must be an IP address"));
@@ -274,17 +286,7 @@ fn postgres_parameter(url: &mut PostgresUrl, key: &str, value: String) -> Result
                     &["persist_schema", "persist_pooler", "host", "sslmode"],
                 ));
             };
-            if *known == "sslmode"
-                && ![
-                    "disable",
-                    "allow",
-                    "prefer",
-                    "require",
-                    "verify-ca",
-                    "verify-full",
-                ]
-                .contains(&value.as_str())
-            {
+            if *known == "sslmode" && !SSL_MODES.contains(&value.as_str()) {
                 return Err(invalid(
                     "sslmode must be disable, allow, prefer, require, verify-ca or verify-full",
                 ));

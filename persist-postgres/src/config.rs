@@ -10,6 +10,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::pgpass;
+use crate::tls::{self, Files};
 
 /// How to reach a Postgres database.
 ///
@@ -57,11 +58,30 @@ impl PostgresConfig {
     /// # Errors
     /// `InvalidUrl` for a parameter whose value can't be used.
     pub(crate) fn connect_options(&self) -> Result<PgConnectOptions> {
+        let (options, user_options) = self.bare_options()?;
+        if !self.url.pooler {
+            return Ok(with_session(options, &user_options, self));
+        }
+        if !user_options.trim().is_empty() {
+            // Those of the URL were refused when it was read.
+            let what = "PGOPTIONS can't be used with persist_pooler; set them on the role or the database";
+            return Err(Error::new(ErrorKind::InvalidUrl, what));
+        }
+        // The driver's own, which a pooler refuses as well. Nothing that we read is a float.
+        Ok(options.extra_float_digits(None))
+    }
+
+    /// The same without any setting of the session, and those that the user asks for.
+    ///
+    /// # Errors
+    /// `InvalidUrl` for a parameter whose value can't be used.
+    pub(crate) fn bare_options(&self) -> Result<(PgConnectOptions, String)> {
         let url = &self.url;
         // Takes over PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSL*, PGAPPNAME and PGOPTIONS.
         let mut options = PgConnectOptions::new_without_pgpass();
         if let Some(host) = &url.host {
-            options = options.host(host);
+            // An address of version 6 stands in brackets.
+            options = options.host(host.trim_matches(['[', ']']));
         }
         if let Some(port) = url.port {
             options = options.port(port);
@@ -108,8 +128,19 @@ impl PostgresConfig {
         {
             options = options.password(&password);
         }
-        warn_of_plaintext(&options);
-        Ok(with_session(options, &user_options, self).disable_statement_logging())
+        // As libpq has it: a socket needs no TLS, and whoever names an authority wants it asked.
+        options = match options.get_ssl_mode() {
+            _ if options.get_host().starts_with('/') => options.ssl_mode(PgSslMode::Disable),
+            PgSslMode::Require if self.files().name_an_authority() => options.ssl_mode(PgSslMode::VerifyCa),
+            _ => options,
+        };
+        tls::warn_of_plaintext(&options);
+        Ok((options.disable_statement_logging(), user_options))
+    }
+
+    /// What TLS needs beside the server.
+    pub(crate) fn files(&self) -> Files {
+        Files::named(&self.url.parameters)
     }
 
     /// After how long the server itself ends a statement, and a wait for a lock. A lock is given up first, so
@@ -138,10 +169,6 @@ fn with_session(
     config: &PostgresConfig,
 ) -> PgConnectOptions {
     // The driver's setter only appends pairs, so the user's own text goes through it pair by pair.
-    if config.url.pooler {
-        // The driver's own, which a pooler refuses as well. Nothing that we read is a float.
-        return options.extra_float_digits(None);
-    }
     let taken = options.get_options().unwrap_or_default().len();
     for pair in pairs(user_options.get(taken..).unwrap_or_default()) {
         options = options.options([pair]);
@@ -190,21 +217,6 @@ fn pairs(text: &str) -> Vec<(String, String)> {
             .map(|(name, value)| (name.replace('-', "_"), value.to_owned()))
     };
     words.iter().filter_map(|text| word(text)).collect()
-}
-
-fn warn_of_plaintext(options: &PgConnectOptions) {
-    let host = options.get_host();
-    let local = host.starts_with('/')
-        || host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    if !local && matches!(options.get_ssl_mode(), PgSslMode::Prefer | PgSslMode::Allow) {
-        tracing::warn!(
-            host,
-            "this sslmode silently falls back to plain text; use sslmode=verify-full"
-        );
-    }
 }
 
 fn unusable(what: &str) -> Error {
@@ -258,6 +270,21 @@ mod tests {
             .unwrap();
         assert_eq!(options.get_options(), None);
         assert_eq!(options.get_application_name(), Some("persist"));
+    }
+
+    #[test]
+    fn an_authority_that_is_named_is_asked_and_a_socket_needs_none() {
+        let mode = |text: &str| config(text).connect_options().unwrap().get_ssl_mode();
+        assert!(matches!(
+            mode("postgres://db/ci?sslmode=require"),
+            PgSslMode::Require
+        ));
+        let named = "postgres://db/ci?sslmode=require&sslrootcert=ca.pem";
+        assert!(matches!(mode(named), PgSslMode::VerifyCa));
+        let socket = "postgres:///ci?host=/run/postgresql&sslmode=verify-full";
+        assert!(matches!(mode(socket), PgSslMode::Disable));
+        let options = config("postgres://[::1]:5433/ci").connect_options().unwrap();
+        assert_eq!(options.get_host(), "::1");
     }
 
     #[test]

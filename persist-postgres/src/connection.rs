@@ -18,9 +18,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{PLANNER, PostgresConfig};
-use crate::error::{Phase, classify};
+use crate::error::{Phase, classify, needs_pooler};
 use crate::lane::{Lane, Live, closed};
 use crate::session::{Session, keeps_connection};
+use crate::tls::{self, Files};
 use crate::tries::Tries;
 
 /// A future that borrows the session it works on.
@@ -41,6 +42,9 @@ pub(crate) enum Scope {
 /// The connections of one backend.
 pub(crate) struct Pool {
     options: PgConnectOptions,
+    /// The same without settings of the session.
+    bare: PgConnectOptions,
+    files: Files,
     target: String,
     begin: Arc<str>,
     /// How long a call waits for a connection at most, however long its own deadline is.
@@ -113,6 +117,8 @@ impl Pool {
         Ok(Arc::new(Self {
             target: format!("{}:{}", options.get_host(), options.get_port()),
             options,
+            bare: config.bare_options()?.0.extra_float_digits(None),
+            files: config.files(),
             begin: begin.into(),
             // An update's caller gives up when its deadline ends. To hear that nothing was sent, and why, it must be told
             // before.
@@ -186,6 +192,9 @@ impl Pool {
         let mut lease = self.acquire(scope, end.min(end_of(self.patience)), fresh).await?;
         let called = call(&mut lease.live.session, scope, self.answer, work);
         let Ok(answer) = timeout_at(end, called).await else {
+            // A server that vanished says nothing on the others either: they are asked before they are used.
+            self.flushes.doubt_all();
+            self.calls.doubt_all();
             let what = format!("no answer within {} ms", deadline.as_millis());
             return Err(Error::new(ErrorKind::Timeout, what).into());
         };
@@ -247,19 +256,44 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Session> {
-        let connection = self.options.connect().await.map_err(|error| match &error {
-            sqlx::Error::Io(cause) => Error::out_of_files(cause).unwrap_or_else(|| {
-                let what = format!(
-                    "can't reach {}; check host and port, and that the server is up",
-                    self.target
-                );
-                Error::new(ErrorKind::Unavailable, what).caused_by(std::io::Error::from(cause.kind()))
-            }),
-            _ => classify(&error, Phase::Connect),
-        })?;
+        let connection = match self.options.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.refusal(&error).await),
+        };
         let mut session = Session::new(connection, self.pooler, Arc::clone(&self.begin));
         session.check().await?;
         Ok(session)
+    }
+
+    /// Why there is no connection.
+    async fn refusal(&self, error: &sqlx::Error) -> Error {
+        use sqlx::Error as E;
+        if let E::Io(cause) = error
+            && let Some(error) = Error::out_of_files(cause)
+        {
+            return error;
+        }
+        if matches!(error, E::Io(_) | E::Tls(_) | E::Configuration(_))
+            && let Some(fault) = self.files.fault().await
+        {
+            return fault;
+        }
+        if let Some(refusal) = tls::refusal(error, self.options.get_host()) {
+            return refusal;
+        }
+        if let E::Io(cause) = error {
+            let what = format!(
+                "can't reach {}; check host and port, and that the server is up",
+                self.target
+            );
+            return Error::new(ErrorKind::Unavailable, what).caused_by(std::io::Error::from(cause.kind()));
+        }
+        let refusal = classify(error, Phase::Connect);
+        // Poolers answer so to many things. Whether it is our settings shows without them.
+        if refusal.context("sqlstate") == Some("08P01") && !self.pooler && self.bare.connect().await.is_ok() {
+            return needs_pooler("a pooler refuses the session's settings").caused_by(refusal);
+        }
+        refusal
     }
 
     /// # Errors

@@ -42,6 +42,12 @@ const MIGRATE: &str = "the schema is not the one that this program needs; run pe
 const POOLER: &str =
     "prepared statements get lost on the way: behind PgBouncer add persist_pooler=transaction to the URL";
 
+/// Where a pooler is met that the URL does not tell of.
+pub(crate) fn needs_pooler(what: &str) -> Error {
+    let what = format!("{what}; behind PgBouncer add persist_pooler=transaction to the URL");
+    Error::new(ErrorKind::InvalidUrl, what)
+}
+
 /// The error of a driver's error. Says nothing about the operation: the caller adds it.
 pub(crate) fn classify(error: &sqlx::Error, phase: Phase) -> Error {
     use sqlx::Error as E;
@@ -57,10 +63,8 @@ pub(crate) fn classify(error: &sqlx::Error, phase: Phase) -> Error {
                 .caused_by(source)
         }
         E::Io(error) => lost(phase, "the connection failed").caused_by(std::io::Error::from(error.kind())),
-        E::Tls(_) => Error::new(
-            ErrorKind::Unavailable,
-            "TLS could not be established; check sslmode, sslrootcert and the server's certificate",
-        ),
+        // Why is told by `tls`, where a connection is made.
+        E::Tls(_) => lost(phase, "TLS failed"),
         E::Configuration(_) | E::InvalidArgument(_) | E::ConfigFile(_) => Error::new(
             ErrorKind::InvalidUrl,
             "the connection settings can't be used; check certificates and keys",
@@ -98,6 +102,11 @@ fn of_code(code: &str, routine: Option<&str>, phase: Phase) -> Error {
         "53300" => Error::new(
             K::Unavailable,
             "the server has no connection left; raise max_connections or use fewer",
+        ),
+        "08P01" if phase == Phase::Connect => Error::new(
+            K::Unavailable,
+            "a pooler before the server refuses the connection, or has none to it; see its log, and add \
+             persist_pooler=transaction to the URL if it is missing",
         ),
         "08000" | "08003" | "08006" | "08P01" | "57P01" | "57P02" | "57P05" | "25P03" => {
             lost(phase, "the server ended the connection")

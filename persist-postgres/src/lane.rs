@@ -32,6 +32,8 @@ pub(crate) struct Live {
     used: Instant,
     lifetime: Duration,
     generation: u64,
+    /// Whether it must answer before it is used.
+    is_doubted: bool,
 }
 
 impl Live {
@@ -44,7 +46,12 @@ impl Live {
             // Spread, so that connections made together are not made anew together.
             lifetime: LIFETIME.mul_f64(rand::random_range(0.9..1.1)),
             generation,
+            is_doubted: false,
         }
+    }
+
+    fn is_trusted(&self) -> bool {
+        !self.is_doubted && self.used.elapsed() <= QUIET
     }
 
     async fn answers(&mut self, end: Instant) -> bool {
@@ -86,11 +93,11 @@ impl Lane {
     pub(crate) async fn resting(&self, generation: u64, end: Instant) -> Option<Live> {
         loop {
             let mut live = self.pop(generation)?;
-            if live.used.elapsed() <= QUIET || live.answers(end).await {
+            if live.is_trusted() || live.answers(end).await {
                 return Some(live);
             }
-            // Those that were quiet as long are not asked: each would cost a second.
-            self.idle().retain(|live| live.used.elapsed() <= QUIET);
+            // The like of it are not asked: each would cost a second.
+            self.idle().retain(Live::is_trusted);
         }
     }
 
@@ -103,9 +110,16 @@ impl Lane {
 
     /// Keeps it for the next call, unless it is broken.
     pub(crate) fn rest(&self, mut live: Live) {
-        live.used = Instant::now();
+        (live.used, live.is_doubted) = (Instant::now(), false);
         if !live.session.is_broken && !self.closed.load(Ordering::Acquire) {
             self.idle().push(live);
+        }
+    }
+
+    /// Has each that rests asked before it is used.
+    pub(crate) fn doubt_all(&self) {
+        for live in self.idle().iter_mut() {
+            live.is_doubted = true;
         }
     }
 

@@ -25,6 +25,7 @@ mod row;
 mod seed;
 mod session;
 mod statements;
+mod tls;
 mod tries;
 pub mod vm;
 mod waves;

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::bind;
-use crate::error::{Phase, classify};
+use crate::error::{Phase, classify, needs_pooler};
 
 /// The oldest server that has what the statements use.
 const OLDEST: u32 = 140_000;
@@ -55,7 +55,7 @@ impl Session {
             ));
         }
         let sql = "SELECT current_setting('default_transaction_isolation'), pg_is_in_recovery()::text, \
-                   current_setting('default_transaction_read_only')";
+                   current_setting('default_transaction_read_only'), current_setting('enable_mergejoin')";
         let row = sqlx::raw_sql(sql).fetch_one(&mut self.connection).await;
         let row = row.map_err(|error| classify(&error, Phase::Connect))?;
         let text = |at: usize| {
@@ -66,6 +66,12 @@ impl Session {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "the isolation level must be read committed",
+            ));
+        }
+        // One of ours that nobody else sets: with the others went the promise to be durable.
+        if !self.pooler && text(3)? != "off" {
+            return Err(needs_pooler(
+                "the session's settings do not arrive: a pooler drops them",
             ));
         }
         if text(1)? == "true" {

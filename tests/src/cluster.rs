@@ -187,6 +187,17 @@ impl Cluster {
         &self.own().dir
     }
 
+    /// Writes a file into the folder that only the server may read, as it wants its key to be, and says where it is.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn private_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder().join(name);
+        fs::write(&path, text).expect("the file is written");
+        crate::server::give(&path);
+        path
+    }
+
     /// The id of the server's first process.
     pub fn postmaster(&self) -> u32 {
         let file = self.folder().join("data/postmaster.pid");

@@ -13,12 +13,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
 use parking_lot::Mutex;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use crate::cluster::{Cluster, free_port, shared};
 use crate::process;
 use crate::server::{AsUser as _, ok, unprivileged};
 
-/// Connections to the server for each database and role, all of them opened by the first client.
+/// Most connections to the server for each database.
 pub const SERVERS: u32 = 6;
 
 /// Ends the pooler and removes the folder once the pipe on its input closes.
@@ -59,20 +61,21 @@ impl Pooler {
     /// # Panics
     /// If PgBouncer is not installed, or does not start; with what its log says.
     pub fn start(cluster: &Cluster, settings: &[(&str, &str)]) -> Self {
+        let mut log = String::new();
         for _ in 0..5 {
             let pooler = Self::launch(cluster, free_port(), settings);
-            // Another process may have taken the port in between: then on another one.
-            let mut watcher_is_alone = false;
+            let mut has_failed = false;
             process::until_blocking("the pooler takes connections, or ends", || {
-                watcher_is_alone = pooler.log().contains("FATAL");
-                watcher_is_alone || TcpStream::connect(("127.0.0.1", pooler.port)).is_ok()
+                has_failed = pooler.log().contains("FATAL");
+                has_failed || TcpStream::connect(("127.0.0.1", pooler.port)).is_ok()
             });
-            if !watcher_is_alone {
+            // Another process may have taken the port in between: then on another one.
+            if !has_failed {
                 return pooler;
             }
-            eprintln!("{}", pooler.log());
+            log = pooler.log();
         }
-        panic!("the pooler does not start");
+        panic!("the pooler does not start:\n{log}");
     }
 
     fn launch(cluster: &Cluster, port: u16, settings: &[(&str, &str)]) -> Self {
@@ -100,7 +103,6 @@ impl Pooler {
             ("auth_type", "any"),
             ("pool_mode", "transaction"),
             ("default_pool_size", &servers),
-            ("min_pool_size", &servers),
             ("server_round_robin", "1"),
             ("max_client_conn", "400"),
         ];
@@ -158,6 +160,39 @@ impl Pooler {
         let mut url = url::Url::parse(&self.bare_url(url)).expect("is a URL");
         url.query_pairs_mut().append_pair("persist_pooler", "transaction");
         url.into()
+    }
+
+    /// A bare connection through the pooler, to look at what it does.
+    ///
+    /// # Panics
+    /// If it can't be reached.
+    pub async fn connect(&self, url: &str) -> PgConnection {
+        let mut url = url::Url::parse(&self.bare_url(url)).expect("is a URL");
+        url.set_query(None);
+        let options: PgConnectOptions = url.as_str().parse().expect("is a URL");
+        options
+            .extra_float_digits(None)
+            .connect()
+            .await
+            .unwrap_or_else(|error| panic!("no connection for the test: {error}\n{}", self.log()))
+    }
+
+    /// Has all its connections to the server of this database opened: they take turns from then on.
+    ///
+    /// # Panics
+    /// If it can't be reached.
+    pub async fn open_all(&self, url: &str) {
+        let mut clients = Vec::new();
+        for _ in 0..SERVERS {
+            let mut client = self.connect(url).await;
+            // As long as a transaction lasts, its server is nobody else's.
+            client.execute("BEGIN").await.expect("a transaction begins");
+            clients.push(client);
+        }
+        for mut client in clients {
+            client.execute("COMMIT").await.expect("it ends");
+            let _ = client.close().await;
+        }
     }
 
     /// What the pooler said so far.

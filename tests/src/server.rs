@@ -117,9 +117,7 @@ impl Own {
         if let Some(password) = &options.password {
             let file = self.dir.join("password");
             fs::write(&file, password).expect("the password file is written");
-            if let Some(user) = &self.user {
-                ok("chown", Command::new("chown").arg(user).arg(&file));
-            }
+            give(&file);
             initdb.args(["-A", "scram-sha-256", "--pwfile"]).arg(file);
         } else {
             initdb.args(["-A", "trust"]);
@@ -270,6 +268,14 @@ pub(crate) fn unprivileged() -> Option<&'static str> {
                 .expect("there is an unprivileged user"),
         )
     })
+}
+
+/// Makes a file one that servers, and nobody else, may read.
+pub(crate) fn give(path: &Path) {
+    ok("chmod", Command::new("chmod").arg("600").arg(path));
+    if let Some(user) = unprivileged() {
+        ok("chown", Command::new("chown").arg(user).arg(path));
+    }
 }
 
 /// Gives a command to another user.

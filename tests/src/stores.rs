@@ -72,14 +72,16 @@ pub struct Stores(pub Kind, pub Through);
 impl Stores {
     /// A kind bare and behind the facade, for `run_all`.
     pub fn all(kind: Kind) -> Vec<Arc<dyn Factory>> {
-        let ways = [
-            Through::Driver,
-            Through::Retry,
-            Through::BestEffort,
-            Through::Faults,
-        ];
-        ways.map(|through| Arc::new(Self(kind, through)) as Arc<dyn Factory>)
-            .into()
+        Self::through(
+            kind,
+            &[Through::Driver, Through::Retry, Through::BestEffort, Through::Faults],
+        )
+    }
+
+    /// A kind reached in these ways, for `run_all`.
+    pub fn through(kind: Kind, ways: &[Through]) -> Vec<Arc<dyn Factory>> {
+        let stores = ways.iter().map(|through| Arc::new(Self(kind, *through)));
+        stores.map(|stores| stores as Arc<dyn Factory>).collect()
     }
 }
 

@@ -1,5 +1,13 @@
 //! A server that is away, late, unknown, frozen or restarting. Numbers are those of the table of failures.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
+mod certificates;
+mod poolers;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
