@@ -42,6 +42,8 @@ struct State {
     cut_at: [AtomicU64; 2],
     /// Takes bytes and passes none on, without a word.
     silent: AtomicBool,
+    /// Counts how often all connections were forgotten: those of before are silent.
+    age: AtomicU64,
     /// Milliseconds between bytes.
     pause: AtomicU64,
     cuts: watch::Sender<u64>,
@@ -62,6 +64,7 @@ impl Proxy {
             messages: Default::default(),
             cut_at: [AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX)],
             silent: AtomicBool::new(false),
+            age: AtomicU64::new(0),
             pause: AtomicU64::new(0),
             cuts: watch::Sender::new(0),
             server: AtomicU16::new(server),
@@ -123,6 +126,11 @@ impl Proxy {
         self.state.silent.store(silent, Ordering::SeqCst);
     }
 
+    /// Passes nothing on any more of the connections that there are, and tells nobody: as a firewall that forgot them.
+    pub fn forget(&self) {
+        self.state.age.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Waits so long before each piece.
     pub fn slow(&self, pause: Duration) {
         self.state.pause.store(pause.as_millis() as u64, Ordering::SeqCst);
@@ -153,6 +161,7 @@ async fn serve(client: TcpStream, state: Arc<State>) {
 }
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, state: &State) -> io::Result<()> {
+    let age = state.age.load(Ordering::SeqCst);
     let mut buffer = vec![0; 64 * 1024];
     let mut frames = Frames::new(way == Way::There);
     loop {
@@ -166,7 +175,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, state: 
         if pause > 0 {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
-        if state.silent.load(Ordering::SeqCst) {
+        if state.silent.load(Ordering::SeqCst) || state.age.load(Ordering::SeqCst) != age {
             continue;
         }
         let passed = &state.passed[way as usize];

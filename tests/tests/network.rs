@@ -14,7 +14,7 @@ use persist::{
 use persist_tests::cluster::{self, shared};
 use persist_tests::place::{Database, Place};
 use persist_tests::process;
-use persist_tests::proxy::{Proxy, Way};
+use persist_tests::proxy::{Proxy, STARTUP, Way};
 use persist_tests::sample;
 
 /// How much longer than its deadline a call may take on a busy machine.
@@ -23,10 +23,10 @@ const SLACK: Duration = Duration::from_secs(3);
 /// A handle with one connection through a proxy, to a migrated schema.
 async fn through_proxy(deadline: Duration) -> (Proxy, Persist) {
     let place = Place::empty(Database::Postgres);
-    through_proxy_to(&place, deadline).await
+    through_proxy_to(&place, deadline, 1).await
 }
 
-async fn through_proxy_to(place: &Place, deadline: Duration) -> (Proxy, Persist) {
+async fn through_proxy_to(place: &Place, deadline: Duration, connections: u32) -> (Proxy, Persist) {
     let proxy = Proxy::start(shared().port()).await;
     place.migrated().await.unwrap().close().await.unwrap();
     let mut deadlines = Deadlines::default();
@@ -35,7 +35,7 @@ async fn through_proxy_to(place: &Place, deadline: Duration) -> (Proxy, Persist)
     let builder = Persist::builder(Some(proxy.url(place.url()))).on_unavailable(OnUnavailable::Fail);
     let persist = builder
         .deadlines(deadlines)
-        .connections(1)
+        .connections(connections)
         .connect()
         .await
         .expect("connects");
@@ -170,6 +170,74 @@ async fn c15_a_connection_that_was_silently_dropped_is_replaced() {
     persist.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn c15_of_many_connections_that_were_forgotten_at_once_one_costs_a_call() {
+    let bound = Duration::from_secs(3);
+    let all = 4;
+    let (proxy, persist) = through_proxy_to(&Place::empty(Database::Postgres), bound, all).await;
+    insist(&persist, 1).await;
+    // Calls that overlap have a connection each.
+    process::until("all of them are made", async || {
+        proxy.slow(Duration::from_millis(2));
+        let calls = (0..all).map(|_| {
+            let persist = persist.clone();
+            tokio::spawn(async move { persist.job(sample::id(1)).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap().unwrap();
+        }
+        proxy.slow(Duration::ZERO);
+        // One more is the update's.
+        begun(&proxy) > u64::from(all)
+    })
+    .await;
+    proxy.forget();
+    let error = persist.job(sample::id(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    for _ in 0..2 * all {
+        persist.job(sample::id(1)).await.unwrap();
+    }
+    let outcome = persist.record_job_state(update(2)).await.unwrap();
+    assert_eq!(outcome.name(), "applied", "updates have learnt it too");
+    persist.close().await.unwrap();
+}
+
+/// How many connections have begun. Each asks for TLS first.
+fn begun(proxy: &Proxy) -> u64 {
+    proxy.messages(Way::There, STARTUP) / 2
+}
+
+/// So much later, as far as timers know.
+async fn later(seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn c15_after_a_quiet_time_a_connection_is_asked_and_an_old_one_replaced() {
+    let (proxy, persist) = through_proxy(process::BOUND).await;
+    insist(&persist, 1).await;
+    let job = async || persist.job(sample::id(1)).await.unwrap().unwrap();
+    job().await;
+    let made = begun(&proxy);
+    // Of five minutes, give or take a tenth.
+    later(240).await;
+    job().await;
+    assert_eq!(begun(&proxy), made, "it answered");
+    later(100).await;
+    job().await;
+    assert_eq!(begun(&proxy), made + 1, "it was too old");
+    // Forgotten while it was quiet: nobody waits for an answer until a deadline.
+    proxy.forget();
+    later(40).await;
+    let asked = Instant::now();
+    job().await;
+    assert!(asked.elapsed() < process::BOUND / 2, "{:?}", asked.elapsed());
+    assert_eq!(begun(&proxy), made + 2);
+    persist.close().await.unwrap();
+}
+
 async fn execute(connection: &mut sqlx::PgConnection, statements: String) {
     let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements));
     sqlx::Executor::execute(connection, statements).await.unwrap();
@@ -230,7 +298,7 @@ async fn c6_a_server_that_freezes_under_a_migration_ends_connecting_at_its_deadl
 #[tokio::test(flavor = "multi_thread")]
 async fn c9_an_unknown_outcome_stays_unknown_when_the_server_is_gone_afterwards() {
     let place = Place::empty(Database::Postgres);
-    let (proxy, persist) = through_proxy_to(&place, process::BOUND).await;
+    let (proxy, persist) = through_proxy_to(&place, process::BOUND, 1).await;
     insist(&persist, 1).await;
     let events = format!("{}.events", place.schema());
     let mut other = cluster::connect(place.url()).await;
