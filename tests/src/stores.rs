@@ -104,11 +104,6 @@ impl Factory for Stores {
         format!("{kind}{through}")
     }
 
-    fn skip(&self, _case: &str) -> Option<&'static str> {
-        let is_missing = self.0 == Kind::Pooler && pooler::before_shared().is_none();
-        is_missing.then_some("there is no pgbouncer here")
-    }
-
     async fn fresh(&self) -> Result<Store> {
         self.fresh_for("").await
     }
@@ -141,6 +136,9 @@ impl Factory for Stores {
     }
 
     fn skip(&self, case: &str) -> Option<&'static str> {
+        if self.0 == Kind::Pooler && pooler::before_shared().is_none() {
+            return Some("there is no pgbouncer here");
+        }
         (self.1 == Through::Faults && COUNTED.contains(&case)).then_some(PRUNED_TWICE)
     }
 }
