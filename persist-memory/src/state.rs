@@ -56,10 +56,11 @@ pub(crate) struct Line {
 
 impl Line {
     fn first(slot: Recorded) -> Self {
-        Self {
-            row: Row::first(&slot.claim),
-            slots: vec![slot],
-        }
+        // The life of a job, with room for one more; `vec!` would have room for this one only.
+        let mut slots = Vec::with_capacity(4);
+        let row = Row::first(&slot.claim);
+        slots.push(slot);
+        Self { row, slots }
     }
 
     fn merge(&mut self, claim: &Claim, recorded_at: Timestamp, sequence: &mut Sequence) -> Outcome {
