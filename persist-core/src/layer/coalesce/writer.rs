@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::flusher::Flusher;
@@ -91,10 +91,11 @@ impl Writer {
         let need = u32::try_from(claims.len())
             .unwrap_or(u32::MAX)
             .min(self.settings.room);
-        let room = Arc::clone(&self.room).acquire_many_owned(need);
-        let room = match timeout_at(end, room).await {
-            Ok(room) => room.map_err(|_| closed())?,
-            Err(_) => return Err(full(&self.settings)),
+        // A timer is made only where there is no room, which is seldom. Nobody who waits is passed over: what is given
+        // back goes to them first.
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(need) {
+            Ok(room) => room,
+            Err(_) => self.wait_for_room(need, end).await?,
         };
         if self.is_closed() {
             return Err(closed());
@@ -125,6 +126,14 @@ impl Writer {
                 let what = format!("no answer within {waited} ms; sending again is safe");
                 Err(Error::new(ErrorKind::Timeout, what))
             }
+        }
+    }
+
+    async fn wait_for_room(&self, need: u32, end: Instant) -> Result<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.room).acquire_many_owned(need);
+        match timeout_at(end, room).await {
+            Ok(room) => room.map_err(|_| closed()),
+            Err(_) => Err(full(&self.settings)),
         }
     }
 
