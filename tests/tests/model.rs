@@ -207,7 +207,7 @@ fn sequences(kind: Kind) -> u32 {
     match kind {
         Kind::Memory | Kind::SqliteMemory => 100,
         Kind::SqliteFile => 40,
-        Kind::Postgres => 40,
+        Kind::Postgres | Kind::Pooler => 40,
     }
 }
 
