@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use persist_core::layer::Retrying;
+use persist_core::layer::{Deadlined, OncePer, Retrying};
 use persist_core::{
-    Clock, DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result, SqliteMode, SystemClock, end_of,
+    Clock, DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result, SqliteMode, SystemClock, end_of, metrics,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
 
-use crate::connector::{Connector, Location};
-use crate::heal::backoff;
+use crate::connector::{Brought, Connector, Location};
+use crate::heal::{BETWEEN_WARNINGS, backoff};
 use crate::persist::Persist;
 use crate::scheme::{OpenOptions, check_compiled_in};
 use crate::shared::Shared;
@@ -43,28 +43,43 @@ impl Default for OnUnavailable {
     }
 }
 
+/// A call that takes longer is told in the log, unless another time is set.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// Made by [`Persist::builder`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct Builder {
     /// Kept as a secret: it is shown by nobody before it is parsed.
     url: Option<SecretString>,
+    /// In place of the URL.
+    brought: Option<Arc<dyn PersistBackend>>,
     on_unavailable: OnUnavailable,
     actor: Option<String>,
     options: OpenOptions,
     migrate: bool,
     clock: Arc<dyn Clock>,
+    slow: Duration,
 }
 
 impl Builder {
     pub(crate) fn new(url: Option<String>) -> Self {
         Self {
             url: url.map(SecretString::from),
+            brought: None,
             on_unavailable: OnUnavailable::default(),
             actor: None,
             options: OpenOptions::default(),
             migrate: true,
             clock: Arc::new(SystemClock),
+            slow: SLOW,
+        }
+    }
+
+    pub(crate) fn over(backend: Arc<dyn PersistBackend>) -> Self {
+        Self {
+            brought: Some(backend),
+            ..Self::new(None)
         }
     }
 
@@ -105,12 +120,24 @@ impl Builder {
         self
     }
 
+    /// From which time on a call is told in the log as slow, with its waiting and its retries: 1 s unless set. There is one
+    /// such line in ten seconds, with the operation, the time and how many others it stands for, and no value of a row.
+    pub fn slow_after(mut self, time: Duration) -> Self {
+        self.slow = time;
+        self
+    }
+
     /// Connects, and brings the schema up or checks it. Without a URL, or with `none:`, persistence is off.
     ///
     /// # Errors
     /// `InvalidUrl` for a URL that can't be parsed and for a backend that is not compiled in; with `Fail` and
     /// `Retry` also whatever connecting and migrating met.
     pub async fn connect(self) -> Result<Persist> {
+        metrics::describe();
+        if let Some(backend) = &self.brought {
+            let connector = self.connector_over(Arc::clone(backend));
+            return self.connect_by(connector).await;
+        }
         let url = match self.url.as_ref().map(|url| url.expose_secret().trim()) {
             None | Some("") => DbUrl::None,
             Some(text) => text.parse()?,
@@ -122,6 +149,7 @@ impl Builder {
                 Switch::disabled(Arc::clone(&self.clock)),
                 self.clock,
                 self.actor,
+                self.slow,
             ));
         }
         let read_only = matches!(&url, DbUrl::Sqlite(url) if url.mode == SqliteMode::ReadOnly);
@@ -137,6 +165,19 @@ impl Builder {
             }),
         };
         self.connect_by(connector).await
+    }
+
+    /// It is there, and stays the only one: what `revive` finds dead can't be opened anew.
+    fn connector_over(&self, backend: Arc<dyn PersistBackend>) -> Connector {
+        let deadlines = self.options.deadlines;
+        Connector {
+            name: backend.name(),
+            has_schema: backend.schema().is_some(),
+            migrate: self.migrate,
+            lasting: false,
+            within: deadlines.connect,
+            open: Arc::new(Brought(Arc::new(Deadlined::new(Shared(backend), deadlines)))),
+        }
     }
 
     pub(crate) async fn connect_by(self, connector: Connector) -> Result<Persist> {
@@ -169,13 +210,15 @@ impl Builder {
                 Switch::best_effort(first, connector, clock)
             }
         };
-        Ok(Persist::over(switch, self.clock, self.actor))
+        switch.closes_within(self.options.deadlines.close());
+        Ok(Persist::over(switch, self.clock, self.actor, self.slow))
     }
 }
 
 async fn wait(connector: &Connector, within: Duration) -> Result<Arc<dyn PersistBackend>> {
     let end = end_of(within);
     let mut delays = backoff();
+    let line = OncePer::new(BETWEEN_WARNINGS);
     loop {
         let error = match connector
             .connect(end.saturating_duration_since(Instant::now()))
@@ -188,7 +231,11 @@ async fn wait(connector: &Connector, within: Duration) -> Result<Arc<dyn Persist
         if !error.is_retryable() || end.saturating_duration_since(Instant::now()) <= delay {
             return Err(error);
         }
-        tracing::warn!(kind = error.kind().name(), %error, "the database is away; waiting for it");
+        let kind = error.kind().name();
+        match line.pass() {
+            Some(held_back) => tracing::warn!(kind, %error, held_back, "the database is away; waiting for it"),
+            None => tracing::debug!(kind, %error, "the database is away; waiting for it"),
+        }
         tokio::time::sleep(delay).await;
     }
 }

@@ -30,6 +30,17 @@ impl Open for Location {
     }
 }
 
+/// What an embedder has opened.
+#[derive(Debug)]
+pub(crate) struct Brought(pub(crate) Arc<dyn PersistBackend>);
+
+#[async_trait]
+impl Open for Brought {
+    async fn open(&self) -> Result<Arc<dyn PersistBackend>> {
+        Ok(Arc::clone(&self.0))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Connector {
     pub(crate) open: Arc<dyn Open>,
@@ -51,8 +62,11 @@ impl Connector {
         let opened = timeout(within, self.open.open()).await;
         let driver = opened.unwrap_or_else(|_| Err(Error::deadline("connect", within)))?;
         if let Err(error) = self.prepare(&*driver).await {
-            // What it could not be used for matters; a second error of letting go does not.
-            let _ = driver.close().await;
+            // What can't be opened anew may yet be used when it is tried again.
+            if self.lasting {
+                // What it could not be used for matters; a second error of letting go does not.
+                let _ = driver.close().await;
+            }
             return Err(error);
         }
         Ok(driver)

@@ -4,16 +4,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use persist_core::layer::OncePer;
 use persist_core::{Error, ErrorKind};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::switch::Switch;
 
 const LONGEST: Duration = Duration::from_secs(30);
 /// One line per interval while the database is away, however often it is tried.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+pub(crate) const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 pub(crate) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
@@ -29,14 +29,17 @@ pub(crate) fn backoff() -> ExponentialBackoff {
 #[derive(Debug)]
 pub(crate) struct Outages {
     delays: ExponentialBackoff,
-    warned: Option<Instant>,
+    line: OncePer,
+    /// Whether a line was written since persistence was on last.
+    told: bool,
 }
 
 impl Outages {
     pub(crate) fn new() -> Self {
         Self {
             delays: backoff(),
-            warned: None,
+            line: OncePer::new(BETWEEN_WARNINGS),
+            told: false,
         }
     }
 
@@ -49,15 +52,16 @@ impl Outages {
         self.delays = backoff();
     }
 
-    /// Whether it is time for a line. True once in each interval.
-    pub(crate) fn is_to_warn(&mut self) -> bool {
-        let is_due = self
-            .warned
-            .is_none_or(|warned| warned.elapsed() >= BETWEEN_WARNINGS);
-        if is_due {
-            self.warned = Some(Instant::now());
-        }
-        is_due
+    /// `Some` when it is time for a line, once in each interval: how many were held back since the one before.
+    pub(crate) fn line(&mut self) -> Option<u64> {
+        let held_back = self.line.pass();
+        self.told |= held_back.is_some();
+        held_back
+    }
+
+    /// Whether a line told of the outage that has ended.
+    pub(crate) fn was_told(&mut self) -> bool {
+        std::mem::take(&mut self.told)
     }
 }
 

@@ -1,15 +1,19 @@
 //! The handle that an orchestrator keeps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use persist_core::layer::Observed;
 use persist_core::{
-    Claim, Clock, Event, EventQuery, Health, Job, JobQuery, JobUpdate, Outcome, Page, PersistBackend, Prune,
-    Pruned, Result, Update, Vm, VmKey, VmQuery, VmUpdate,
+    Claim, Clock, Event, EventQuery, Health, Job, JobQuery, JobUpdate, Mode, Outcome, Page, PersistBackend,
+    Prune, Pruned, Result, Update, Vm, VmKey, VmQuery, VmUpdate,
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::attempts::Warned;
 use crate::builder::{Builder, OnUnavailable};
+use crate::shared::Shared;
 use crate::switch::Switch;
 
 /// Records job states and VM events, and reads them back. Cheap to clone; clones share everything.
@@ -19,6 +23,8 @@ pub struct Persist(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     switch: Arc<Switch>,
+    /// The switch, with every call told of.
+    backend: Arc<Observed<Shared>>,
     clock: Arc<dyn Clock>,
     actor: Option<String>,
     warned: Warned,
@@ -54,8 +60,31 @@ impl Persist {
         Builder::new(url)
     }
 
-    pub(crate) fn over(switch: Arc<Switch>, clock: Arc<dyn Clock>, actor: Option<String>) -> Self {
+    /// Chooses the same over a backend of the embedder's own.
+    ///
+    /// It needs no deadlines: [`Deadlined`](persist_core::layer::Deadlined) keeps them, right over it. If it has its own
+    /// all the same, let them be a little shorter than [`Builder::deadlines`]: it knows better what a call that ran out
+    /// of time has done. `close` closes it; it is never opened anew.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")]
+    /// # async fn example(mine: std::sync::Arc<dyn persist::PersistBackend>) -> persist::Result<()> {
+    /// let persist = persist::Persist::builder_over(mine).actor("orchestrator-1").connect().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder_over(backend: Arc<dyn PersistBackend>) -> Builder {
+        Builder::over(backend)
+    }
+
+    pub(crate) fn over(
+        switch: Arc<Switch>,
+        clock: Arc<dyn Clock>,
+        actor: Option<String>,
+        slow: Duration,
+    ) -> Self {
+        let shared = Shared(Arc::clone(&switch) as Arc<dyn PersistBackend>);
         Self(Arc::new(Inner {
+            backend: Arc::new(Observed::new(shared, slow)),
             switch,
             clock,
             actor,
@@ -99,7 +128,7 @@ impl Persist {
             claim.map_err(|error| error.with("index", index).during("record"))
         });
         let claims = checked.collect::<Result<Vec<Claim>>>()?;
-        let outcomes = switch.apply(&claims).await?;
+        let outcomes = self.0.backend.apply(&claims).await?;
         for (claim, outcome) in claims.iter().zip(&outcomes) {
             self.0.warned.look(claim.subject(), claim.attempt(), outcome);
         }
@@ -119,7 +148,7 @@ impl Persist {
     /// # Errors
     /// `Unavailable` while persistence is off or the database away, as for every read.
     pub async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        self.0.switch.job(id).await
+        self.0.backend.job(id).await
     }
 
     /// The VM of this key, if any update of it has come.
@@ -127,7 +156,7 @@ impl Persist {
     /// # Errors
     /// As [`job`](Self::job).
     pub async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        self.0.switch.vm(key).await
+        self.0.backend.vm(key).await
     }
 
     /// A page of jobs.
@@ -135,7 +164,7 @@ impl Persist {
     /// # Errors
     /// As [`job`](Self::job); `InvalidInput` as [`JobQuery::check`] says.
     pub async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        self.0.switch.jobs(query).await
+        self.0.backend.jobs(query).await
     }
 
     /// A page of VMs.
@@ -143,7 +172,7 @@ impl Persist {
     /// # Errors
     /// As [`job`](Self::job); `InvalidInput` as [`VmQuery::check`] says.
     pub async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        self.0.switch.vms(query).await
+        self.0.backend.vms(query).await
     }
 
     /// A page of the history.
@@ -151,7 +180,7 @@ impl Persist {
     /// # Errors
     /// As [`job`](Self::job); `InvalidInput` as [`EventQuery::check`] says.
     pub async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        self.0.switch.events(query).await
+        self.0.backend.events(query).await
     }
 
     /// Removes whole jobs with their VMs and history.
@@ -159,7 +188,7 @@ impl Persist {
     /// # Errors
     /// As [`job`](Self::job); `InvalidInput` as [`Prune::check`] says.
     pub async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        self.0.switch.prune(request).await
+        self.0.backend.prune(request).await
     }
 
     /// How things are. While persistence is off or the database away that is an answer, and no error.
@@ -167,19 +196,43 @@ impl Persist {
     /// # Errors
     /// What the store says when asked; `Closed` after close.
     pub async fn health(&self) -> Result<Health> {
-        self.0.switch.health().await
+        self.0.backend.health().await
+    }
+
+    /// The mode, and its changes until [`close`](Self::close).
+    ///
+    /// The receiver holds the latest mode: whoever is slow misses those in between. Waiting for it is cancel-safe. The last
+    /// mode is [`Mode::Closed`], or whatever it was when the last handle was dropped; after it `changed` and `wait_for`
+    /// are errors.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> persist::Result<()> {
+    /// use persist::{Mode, Persist};
+    /// let persist = Persist::new(None).await?;
+    /// let mut modes = persist.mode_changes();
+    /// assert_eq!(*modes.borrow_and_update(), Mode::Disabled);
+    /// persist.close().await?;
+    /// while modes.changed().await.is_ok() {
+    ///     println!("persistence is {}", modes.borrow_and_update().name());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn mode_changes(&self) -> watch::Receiver<Mode> {
+        self.0.switch.watch()
     }
 
     /// The same store as a backend, with all layers. It stays valid while the driver under it is replaced.
     pub fn backend(&self) -> Arc<dyn PersistBackend> {
-        Arc::clone(&self.0.switch) as Arc<dyn PersistBackend>
+        Arc::clone(&self.0.backend) as Arc<dyn PersistBackend>
     }
 
     /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone.
     ///
     /// # Errors
-    /// What letting go met; the handle is closed all the same.
+    /// What letting go met; the handle is closed all the same. `Timeout` when it took longer than [`Deadlines::close`](persist_core::Deadlines::close):
+    /// it then goes on in the background.
     pub async fn close(&self) -> Result<()> {
-        self.0.switch.close().await
+        self.0.backend.close().await
     }
 }

@@ -1,19 +1,23 @@
 //! The stable backend that callers hold: the driver under it comes, goes and comes back.
 
 mod backend;
+mod modes;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use persist_core::{
-    Claim, Clock, Error, ErrorKind, Outcome, PersistBackend, Result, Retry, Timestamp, UpdateOutcome,
+    Claim, Clock, Deadlines, Error, ErrorKind, Mode, Outcome, PersistBackend, Result, Retry, Timestamp,
+    UpdateOutcome,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::heal::{Outages, heal};
+use modes::Modes;
 
 type Driver = Arc<dyn PersistBackend>;
 
@@ -35,6 +39,17 @@ enum State {
     Closed,
 }
 
+impl State {
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Disabled => Mode::Disabled,
+            Self::Ready(_) => Mode::Ready,
+            Self::Away(_) => Mode::Degraded,
+            Self::Closed => Mode::Closed,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Situation {
     state: State,
@@ -48,6 +63,9 @@ struct Situation {
 pub(crate) struct Switch {
     this: Weak<Switch>,
     situation: Mutex<Situation>,
+    modes: Modes,
+    /// How long closing may take its caller; the default deadlines' unless set.
+    close_within: OnceLock<Duration>,
     /// What heals; without it errors go to the caller as they are.
     connector: Option<Arc<Connector>>,
     name: &'static str,
@@ -107,6 +125,7 @@ impl Switch {
         last_error: Option<ErrorKind>,
     ) -> Arc<Self> {
         let enabled = AtomicBool::new(matches!(state, State::Ready(_)));
+        let modes = Modes::new(name, state.mode());
         let situation = Mutex::new(Situation {
             state,
             epoch: 0,
@@ -116,6 +135,8 @@ impl Switch {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             situation,
+            modes,
+            close_within: OnceLock::new(),
             connector,
             name,
             has_schema,
@@ -139,6 +160,21 @@ impl Switch {
         matches!(self.situation.lock().state, State::Disabled)
     }
 
+    /// The present mode, and those to come until close.
+    pub(crate) fn watch(&self) -> watch::Receiver<Mode> {
+        self.modes.watch()
+    }
+
+    /// Closing is given up by its caller after this time, and goes on.
+    pub(crate) fn closes_within(&self, time: Duration) {
+        // Who makes the switch says it, once.
+        let _ = self.close_within.set(time);
+    }
+
+    fn close_within(&self) -> Duration {
+        *self.close_within.get_or_init(|| Deadlines::default().close())
+    }
+
     pub(crate) fn counts(&self) -> (u64, u64) {
         (
             self.dropped.load(Ordering::Relaxed),
@@ -149,6 +185,7 @@ impl Switch {
     /// Notes updates that are certainly not sent.
     pub(crate) fn drop_all(&self, updates: usize) -> Vec<Outcome> {
         self.dropped.fetch_add(updates as u64, Ordering::Relaxed);
+        self.modes.meter.dropped(updates);
         tracing::debug!(updates, "updates dropped");
         vec![Outcome::Dropped; updates]
     }
@@ -178,8 +215,8 @@ impl Switch {
                 situation.epoch += 1;
                 situation.since = self.clock.now();
                 self.enabled.store(true, Ordering::Release);
-                let (dropped, unknown) = self.counts();
-                tracing::info!(backend = self.name, dropped, unknown, "persistence is on");
+                self.modes.tell(Mode::Ready);
+                self.tell_on();
                 old
             } else {
                 Some(driver)
@@ -205,6 +242,7 @@ impl Switch {
             situation.state = State::Away(Some(Arc::clone(driver)));
             situation.since = self.clock.now();
             situation.last_error = Some(error.kind());
+            self.modes.tell(Mode::Degraded);
             self.start_healing();
         }
         if self.stored.lock().take().is_some() {
@@ -219,16 +257,33 @@ impl Switch {
     /// Loudly, once in each interval; the counts tell what the lines in between would have.
     fn tell(&self, error: &Error, what: &str) {
         let kind = error.kind().name();
-        if !self.outages.lock().is_to_warn() {
+        let Some(held_back) = self.outages.lock().line() else {
             tracing::debug!(backend = self.name, kind, %error, "{what}");
             return;
-        }
+        };
         let next = std::error::Error::source(error);
         let causes: Vec<_> = std::iter::successors(next, |cause| cause.source())
             .map(ToString::to_string)
             .collect();
         let (dropped, unknown) = self.counts();
-        tracing::error!(backend = self.name, kind, %error, ?causes, dropped, unknown, "{what}");
+        tracing::error!(backend = self.name, kind, %error, ?causes, dropped, unknown, held_back, "{what}");
+    }
+
+    /// As loudly as the outage was told: the end of one that no line told of needs none.
+    fn tell_on(&self) {
+        let (dropped, unknown) = self.counts();
+        if self.outages.lock().was_told() {
+            tracing::info!(backend = self.name, dropped, unknown, "persistence is on");
+        } else {
+            tracing::debug!(backend = self.name, dropped, unknown, "persistence is on");
+        }
+    }
+
+    /// What `health` tells of last, also where errors are the caller's to see.
+    fn note(&self, error: &Error) {
+        if !Self::is_callers(error.kind()) {
+            self.situation.lock().last_error = Some(error.kind());
+        }
     }
 
     fn start_healing(&self) {
@@ -264,7 +319,7 @@ impl Switch {
             let (driver, epoch) = self.reader(operation)?;
             match call(driver).await {
                 Err(error) if self.was_replaced(epoch, &error) => {}
-                answer => return answer,
+                answer => return answer.inspect_err(|error| self.note(error)),
             }
         }
     }
@@ -315,6 +370,7 @@ impl Switch {
                 UpdateOutcome::NotApplied => self.drop_all(chunk.len()),
                 UpdateOutcome::Unknown => {
                     self.unknown.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    self.modes.meter.unknown(chunk.len());
                     vec![Outcome::Dropped; chunk.len()]
                 }
             });

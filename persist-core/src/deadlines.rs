@@ -20,6 +20,15 @@ pub struct Deadlines {
     pub migration: Duration,
 }
 
+impl Deadlines {
+    /// For `close`: until every call that was accepted has ended by its own deadline, and as long as `health` may take
+    /// to let go.
+    pub fn close(&self) -> Duration {
+        let longest = self.write.max(self.read).max(self.health);
+        longest.saturating_add(self.health)
+    }
+}
+
 /// The longest time that is counted; `Duration::MAX`, meaning for ever, is more than an [`Instant`] can hold.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 

@@ -17,7 +17,7 @@ pub enum Mode {
     Ready,
     /// The database is away: writes are dropped and counted, a probe tries to heal it.
     Degraded,
-    /// After `close`.
+    /// After `close`. Told to those who watch the mode; `health` is then an error.
     Closed,
 }
 

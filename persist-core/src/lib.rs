@@ -19,6 +19,7 @@ pub mod jsonl;
 pub mod layer;
 pub mod limits;
 pub mod merge;
+pub mod metrics;
 mod outcome;
 mod page;
 mod prune;

@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use persist_core::{Error, ErrorKind, FLUSHERS, Result, UpdateOutcome, end_of};
+use persist_core::{Error, ErrorKind, FLUSHERS, Result, UpdateOutcome, end_of, metrics};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{PLANNER, PostgresConfig};
 use crate::error::{Phase, classify, needs_pooler};
-use crate::lane::{Lane, Live, closed};
+use crate::lane::{Lane, Live, Permit, closed};
 use crate::session::{Session, keeps_connection};
 use crate::tls::{self, Files};
 use crate::tries::Tries;
@@ -63,7 +62,7 @@ pub(crate) struct Pool {
 struct Lease {
     live: Live,
     fresh: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// How a try ended without a value.
@@ -125,8 +124,8 @@ impl Pool {
             patience: config.deadlines.connect.min(config.deadlines.write * 9 / 10),
             answer: config.deadlines.read,
             pooler: config.url.pooler,
-            calls: Lane::new(config.connections as usize),
-            flushes: Lane::new(FLUSHERS),
+            calls: Lane::new("reads", config.connections as usize),
+            flushes: Lane::new("updates", FLUSHERS),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }))
@@ -174,6 +173,7 @@ impl Pool {
             let left = end.saturating_duration_since(Instant::now());
             let pause = tries.again(error, was_fresh, left)?;
             tracing::debug!(kind = kind.name(), "calling again");
+            metrics::retried("postgres", kind);
             tokio::time::sleep(pause).await;
         }
     }

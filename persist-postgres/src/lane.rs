@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use persist_core::metrics::{InUse, PoolMeter};
 use persist_core::{Error, ErrorKind, Result};
 use sqlx::Connection as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +24,7 @@ pub(crate) struct Lane {
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Live>>,
     closed: AtomicBool,
+    meter: PoolMeter,
 }
 
 /// A connection, and what tells whether it may be trusted.
@@ -34,6 +36,12 @@ pub(crate) struct Live {
     generation: u64,
     /// Whether it must answer before it is used.
     is_doubted: bool,
+}
+
+/// The right to one connection of a lane, until it is dropped.
+pub(crate) struct Permit {
+    _permit: OwnedSemaphorePermit,
+    _in_use: InUse,
 }
 
 impl Live {
@@ -61,8 +69,10 @@ impl Live {
 }
 
 impl Lane {
-    pub(crate) fn new(size: usize) -> Self {
+    /// For this sort of work, named as the metrics name it.
+    pub(crate) fn new(name: &'static str, size: usize) -> Self {
         Self {
+            meter: PoolMeter::new("postgres", name, size),
             size,
             permits: Arc::new(Semaphore::new(size)),
             idle: Mutex::default(),
@@ -76,15 +86,21 @@ impl Lane {
 
     /// # Errors
     /// `Busy` where none became free in time, `Closed` after `close`.
-    pub(crate) async fn permit(&self, end: Instant) -> Result<OwnedSemaphorePermit> {
+    pub(crate) async fn permit(&self, end: Instant) -> Result<Permit> {
+        let _waiter = self.meter.waiter();
         match timeout_at(end, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(permit) => permit.map_err(|_| closed()),
+            Ok(Ok(permit)) => Ok(Permit {
+                _permit: permit,
+                _in_use: self.meter.in_use(),
+            }),
+            Ok(Err(_)) => Err(closed()),
             Err(_) => {
+                let (size, waiting) = (self.size, self.meter.waiters());
                 let what = format!(
-                    "no connection became free in time: pool of {}, all in use",
-                    self.size
+                    "no connection became free in time: pool of {size}, all in use, {waiting} waiting"
                 );
-                Err(Error::new(ErrorKind::Busy, what).with("pool", self.size))
+                let error = Error::new(ErrorKind::Busy, what);
+                Err(error.with("pool", size).with("waiting", waiting))
             }
         }
     }

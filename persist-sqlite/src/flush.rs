@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use persist_core::layer::{Counts, Ticket};
+use persist_core::metrics::Queued;
 use persist_core::{Claim, Error, Outcome, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -16,11 +17,14 @@ use crate::worker::Writer;
 pub(crate) struct Batch {
     pub(crate) claims: Vec<Claim>,
     pub(crate) ticket: Ticket,
+    /// Since when its caller waits.
+    pub(crate) since: Instant,
     /// Until when the lock of the file is waited for.
     pub(crate) lock: Instant,
     pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>>>,
     /// The room in the queue, given back with the batch.
     pub(crate) _room: OwnedSemaphorePermit,
+    pub(crate) _queued: Queued,
 }
 
 impl Batch {
@@ -38,6 +42,9 @@ impl Batch {
 /// Merges all of them, and answers all of them.
 pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
     let counts = Arc::clone(&writer.counts);
+    if let Some(oldest) = batches.iter().map(|batch| batch.since).min() {
+        counts.meter().waited(oldest.elapsed());
+    }
     let mut rest = vec![batches];
     while let Some(batches) = rest.pop() {
         // Again for each part: a connection that a commit spoiled is opened anew.
@@ -56,7 +63,11 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
                 continue;
             }
         };
-        match merge(session, &batches, &counts) {
+        let begun = Instant::now();
+        let merged = merge(session, &batches, &counts);
+        let updates = batches.iter().map(|batch| batch.claims.len()).sum();
+        counts.meter().flushed(updates, begun.elapsed(), merged.is_ok());
+        match merged {
             Ok(outcomes) => {
                 for (batch, outcomes) in batches.into_iter().zip(outcomes) {
                     batch.answer(Ok(outcomes));

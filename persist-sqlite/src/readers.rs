@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use persist_core::metrics::PoolMeter;
 use persist_core::{Error, ErrorKind, Result};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
@@ -21,6 +22,7 @@ pub(crate) struct Readers {
     size: usize,
     permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Session>>>,
+    meter: PoolMeter,
 }
 
 impl Readers {
@@ -30,6 +32,7 @@ impl Readers {
             size,
             permits: Arc::new(Semaphore::new(size)),
             idle: Arc::default(),
+            meter: PoolMeter::new("sqlite", "reads", size),
         }
     }
 
@@ -39,21 +42,25 @@ impl Readers {
         until: Instant,
         work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T> {
+        let waiter = self.meter.waiter();
         let permit = match timeout_at(until.into(), Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(closed()),
             Err(_) => {
+                let (size, waiting) = (self.size, self.meter.waiters());
                 let what = format!(
-                    "no connection became free in time: {} readers, all in use",
-                    self.size
+                    "no connection became free in time: {size} readers, all in use, {waiting} waiting"
                 );
-                return Err(Error::new(ErrorKind::Busy, what).with("readers", self.size));
+                let error = Error::new(ErrorKind::Busy, what);
+                return Err(error.with("readers", size).with("waiting", waiting));
             }
         };
+        drop(waiter);
+        let in_use = self.meter.in_use();
         let (source, idle) = (self.source.clone(), Arc::clone(&self.idle));
         let task = tokio::task::spawn_blocking(move || {
             // Given back last, when the connection is.
-            let _permit = permit;
+            let _permit = (in_use, permit);
             let ready = idle.lock().pop();
             let mut session = match ready {
                 Some(session) => session,

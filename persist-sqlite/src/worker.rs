@@ -72,7 +72,7 @@ impl Worker {
     /// As opening does.
     pub(crate) async fn start(source: Source, deadline: Duration) -> Result<Self> {
         let times = Times::within(deadline);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::new(Counts::new("sqlite"));
         let counted = Arc::clone(&counts);
         let (queue, jobs) = channel();
         let (opened, answer) = oneshot::channel();
@@ -106,15 +106,19 @@ impl Worker {
 
     /// Merges at most [`FLUSH`] claims, in one transaction.
     pub(crate) async fn merge(&self, claims: Vec<Claim>, times: Times) -> Result<Vec<Outcome>> {
+        let since = Instant::now();
         let room = self.room_for(claims.len(), times.end).await?;
+        let queued = self.counts.meter().queued(claims.len());
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         let batch = Batch {
             claims,
             ticket: ticket.clone(),
+            since,
             lock: times.lock,
             reply,
             _room: room,
+            _queued: queued,
         };
         self.queue.send(Job::Merge(batch)).map_err(|_| closed())?;
         answered(answer, &ticket, times.end).await

@@ -7,6 +7,7 @@ use persist_core::{
     CHUNK, Capabilities, Claim, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome,
     Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Ended, State, Switch, closed};
@@ -24,7 +25,7 @@ impl PersistBackend for Switch {
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if self.connector.is_none() {
             return match self.writer()? {
-                Some((driver, _)) => driver.apply(claims).await,
+                Some((driver, _)) => driver.apply(claims).await.inspect_err(|error| self.note(error)),
                 None => Ok(self.drop_all(claims.len())),
             };
         }
@@ -84,7 +85,7 @@ impl PersistBackend for Switch {
             State::Closed => return Err(closed("health")),
         };
         let mut health = match driver {
-            Some(driver) => driver.health().await?,
+            Some(driver) => driver.health().await.inspect_err(|error| self.note(error))?,
             None => Health::new(self.name, mode),
         };
         let situation = self.situation.lock();
@@ -94,7 +95,12 @@ impl PersistBackend for Switch {
     }
 
     async fn close(&self) -> Result<()> {
-        let before = std::mem::replace(&mut self.situation.lock().state, State::Closed);
+        let within = self.close_within();
+        let before = {
+            let mut situation = self.situation.lock();
+            self.modes.tell(Mode::Closed);
+            std::mem::replace(&mut situation.state, State::Closed)
+        };
         self.enabled.store(false, Ordering::Release);
         self.stop.send_replace(true);
         let driver = match before {
@@ -105,8 +111,9 @@ impl PersistBackend for Switch {
             }
             State::Closed => {
                 // Somebody else closes it, and may have given up waiting. An error: it lives in this switch.
-                let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
-                return Ok(());
+                let mut ended = self.ended.subscribe();
+                let ended = timeout(within, ended.wait_for(|ended| *ended)).await;
+                return ended.map_or_else(|_| Err(Error::deadline("close", within)), |_| Ok(()));
             }
         };
         // In a task, so that a caller who gives up waiting does not stop the draining half-way.
@@ -117,7 +124,10 @@ impl PersistBackend for Switch {
         });
         let panicked =
             |_| Err(Error::new(ErrorKind::Internal, "the driver panicked while closing").during("close"));
-        closing.await.unwrap_or_else(panicked)
+        match timeout(within, closing).await {
+            Ok(closed) => closed.unwrap_or_else(panicked),
+            Err(_) => Err(Error::deadline("close", within)),
+        }
     }
 }
 

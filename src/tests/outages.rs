@@ -118,7 +118,7 @@ async fn r5_one_line_in_each_interval() {
     let mut outages = Outages::new();
     let mut lines = 0;
     for _ in 0..600 {
-        lines += u32::from(outages.is_to_warn());
+        lines += u32::from(outages.line().is_some());
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     assert_eq!(lines, 10, "ten minutes, ten lines");

@@ -3,11 +3,17 @@
 mod coalesce;
 mod counts;
 mod fault;
+mod deadline;
+mod observe;
+mod once_per;
 mod retry;
 mod ticket;
 
 pub use coalesce::{Coalesce, Coalescing, Sink, Writer};
 pub use counts::Counts;
 pub use fault::{Fault, Faults, Faulty};
+pub use deadline::Deadlined;
+pub use observe::Observed;
+pub use once_per::OncePer;
 pub use retry::Retrying;
 pub use ticket::Ticket;

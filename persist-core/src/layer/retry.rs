@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result, Retry, UpdateOutcome};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::job::{Job, JobQuery};
+use crate::metrics;
 use crate::outcome::Outcome;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
@@ -42,7 +43,12 @@ impl<B: PersistBackend> Retrying<B> {
     }
 }
 
-async fn retry<T, F>(operation: &'static str, within: Duration, mut call: impl FnMut() -> F) -> Result<T>
+async fn retry<T, F>(
+    backend: &'static str,
+    operation: &'static str,
+    within: Duration,
+    mut call: impl FnMut() -> F,
+) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
@@ -92,6 +98,7 @@ where
             delay_us = delay.as_micros() as u64,
             "calling again"
         );
+        metrics::retried(backend, error.kind());
         last = Some(error);
         tokio::time::sleep(delay).await;
     }
@@ -109,12 +116,12 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if claims.is_empty() {
-            return retry("apply", self.within, || self.inner.apply(claims)).await;
+            return retry(self.name(), "apply", self.within, || self.inner.apply(claims)).await;
         }
         let mut outcomes = Vec::with_capacity(claims.len());
         // The time counts per chunk, as the deadline does, and a chunk that is stored is not sent again.
         for chunk in claims.chunks(CHUNK) {
-            match retry("apply", self.within, || self.inner.apply(chunk)).await {
+            match retry(self.name(), "apply", self.within, || self.inner.apply(chunk)).await {
                 Ok(of_chunk) => outcomes.extend(of_chunk),
                 Err(error) if outcomes.is_empty() => return Err(error),
                 Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
@@ -124,27 +131,27 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        retry("job", self.within, || self.inner.job(id)).await
+        retry(self.name(), "job", self.within, || self.inner.job(id)).await
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        retry("vm", self.within, || self.inner.vm(key)).await
+        retry(self.name(), "vm", self.within, || self.inner.vm(key)).await
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        retry("jobs", self.within, || self.inner.jobs(query)).await
+        retry(self.name(), "jobs", self.within, || self.inner.jobs(query)).await
     }
 
     async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        retry("vms", self.within, || self.inner.vms(query)).await
+        retry(self.name(), "vms", self.within, || self.inner.vms(query)).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        retry("events", self.within, || self.inner.events(query)).await
+        retry(self.name(), "events", self.within, || self.inner.events(query)).await
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        retry("prune", self.within, || self.inner.prune(request)).await
+        retry(self.name(), "prune", self.within, || self.inner.prune(request)).await
     }
 
     async fn health(&self) -> Result<Health> {
@@ -184,7 +191,7 @@ mod tests {
     async fn a_call_that_never_answers_is_cut_when_the_time_is_up() {
         let within = Duration::from_secs(7);
         let begun = Instant::now();
-        let error = retry("job", within, std::future::pending::<Result<()>>)
+        let error = retry("none", "job", within, std::future::pending::<Result<()>>)
             .await
             .unwrap_err();
         assert_eq!(
@@ -203,7 +210,7 @@ mod tests {
             }
             std::future::pending().await
         };
-        let error = retry("apply", Duration::from_secs(5), call).await.unwrap_err();
+        let error = retry("none", "apply", Duration::from_secs(5), call).await.unwrap_err();
         assert_eq!(error.to_string(), "apply: no answer within 5000 ms");
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         assert_eq!(cause.as_deref(), Some("no connection to db:5432"));
@@ -219,7 +226,7 @@ mod tests {
             };
             Err::<(), _>(Error::new(kind, "is away"))
         };
-        let error = retry("apply", Duration::from_secs(5), call).await.unwrap_err();
+        let error = retry("none", "apply", Duration::from_secs(5), call).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.outcome()),
             (ErrorKind::Unavailable, UpdateOutcome::Unknown)
@@ -235,6 +242,6 @@ mod tests {
                 _ => Err(Error::new(ErrorKind::Unavailable, "is away")),
             }
         };
-        retry("apply", Duration::MAX, call).await.unwrap();
+        retry("none", "apply", Duration::MAX, call).await.unwrap();
     }
 }

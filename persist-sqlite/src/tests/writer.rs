@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use persist_core::layer::Ticket;
+use persist_core::layer::{Counts, Ticket};
 use persist_core::{
     Claim, Deadlines, ErrorKind, JobQuery, JobState, Outcome, PersistBackend as _, Result, UpdateOutcome,
 };
@@ -40,7 +40,7 @@ fn one(number: u128) -> Vec<Claim> {
 /// A writer of a migrated file, called by hand.
 async fn writer(place: &Place) -> Writer {
     place.migrated().await.close().await.unwrap();
-    Writer::new(Source::find(&place.url("rw")).unwrap(), Arc::default())
+    Writer::new(Source::find(&place.url("rw")).unwrap(), Arc::new(Counts::new("sqlite")))
 }
 
 fn stored(place: &Place) -> Vec<i64> {

@@ -42,6 +42,7 @@ impl<B: PersistBackend> Sink for Inner<B> {
 impl<B: PersistBackend> Coalescing<B> {
     /// Over `inner`. Must be called inside of a tokio runtime, whose tasks do the flushing.
     pub fn new(inner: B, settings: Coalesce) -> Self {
+        let settings = settings.backend(inner.name());
         let inner = Arc::new(Inner(inner));
         Self {
             writer: Writer::new(Arc::clone(&inner), settings),

@@ -87,10 +87,17 @@ impl<S: Sink> Flusher<S> {
 
     fn send(&mut self, batch: Batch) {
         let Batch { calls, flight, .. } = batch;
+        self.note_age(&calls);
         let task = self
             .out
             .spawn(flush(Arc::clone(&self.sink), Arc::clone(&self.counts), calls));
         self.flights.push((task.id(), flight));
+    }
+
+    fn note_age(&self, calls: &[Waiting]) {
+        if let Some(oldest) = calls.iter().map(|call| call.since).min() {
+            self.counts.meter().waited(oldest.elapsed());
+        }
     }
 
     fn landed(&mut self, id: Id) {
@@ -101,7 +108,9 @@ impl<S: Sink> Flusher<S> {
     }
 
     fn expire(&mut self) {
-        for call in self.queue.late(Instant::now()) {
+        let gone = self.queue.late(Instant::now());
+        self.note_age(&gone);
+        for call in gone {
             // Its caller says the same of one that it has withdrawn.
             answer(call, Err(late(&self.settings)));
         }
@@ -130,7 +139,12 @@ async fn flush<S: Sink>(sink: Arc<S>, counts: Arc<Counts>, calls: Vec<Waiting>) 
             .iter_mut()
             .flat_map(|call| std::mem::take(&mut call.claims))
             .collect();
-        match sink.flush(&claims).await {
+        let begun = Instant::now();
+        let flushed = sink.flush(&claims).await;
+        counts
+            .meter()
+            .flushed(claims.len(), begun.elapsed(), flushed.is_ok());
+        match flushed {
             Ok(outcomes) if outcomes.len() != claims.len() => {
                 let what = format!("{} answers came for {} updates", outcomes.len(), claims.len());
                 let error = Error::new(ErrorKind::Internal, what).outcome_as(UpdateOutcome::Unknown);

@@ -11,6 +11,7 @@ use super::settings::Coalesce;
 use crate::claim::Claim;
 use crate::error::Result;
 use crate::layer::Ticket;
+use crate::metrics::Queued;
 use crate::outcome::Outcome;
 
 /// The updates of one call.
@@ -25,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) reply: oneshot::Sender<Result<Vec<Outcome>>>,
     /// Given back with the answer.
     pub(super) room: OwnedSemaphorePermit,
+    /// Goes with the call.
+    pub(super) _queued: Queued,
 }
 
 /// Shares of the jobs. Many more than there are callers: who comes for a share that is in the air waits for one flush

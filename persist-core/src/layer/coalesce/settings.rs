@@ -13,6 +13,7 @@ pub struct Coalesce {
     pub(super) beside: usize,
     pub(super) hold: Duration,
     pub(super) patience: Duration,
+    pub(super) backend: &'static str,
 }
 
 impl Default for Coalesce {
@@ -24,6 +25,7 @@ impl Default for Coalesce {
             beside: 20,
             hold: Duration::from_millis(10),
             patience: Deadlines::default().write,
+            backend: "none",
         }
     }
 }
@@ -34,6 +36,14 @@ impl Coalesce {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(LONGEST);
+        self
+    }
+
+    /// What the updates go to, for the metrics of a [`Writer`](super::Writer) by itself: `none`. A
+    /// [`Coalescing`](super::Coalescing) layer asks what it is over.
+    #[must_use]
+    pub fn backend(mut self, name: &'static str) -> Self {
+        self.backend = name;
         self
     }
 

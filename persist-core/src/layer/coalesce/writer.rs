@@ -46,7 +46,7 @@ impl Writer {
     /// writer is dropped and everything is answered.
     pub fn new<S: Sink>(sink: Arc<S>, settings: Coalesce) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::new(Counts::new(settings.backend));
         tokio::spawn(Flusher::new(sink, settings, Arc::clone(&counts)).run(receiver));
         Self {
             sender,
@@ -100,6 +100,7 @@ impl Writer {
         if self.is_closed() {
             return Err(closed());
         }
+        let queued = self.counts.meter().queued(claims.len());
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         let waiting = Waiting {
@@ -109,6 +110,7 @@ impl Writer {
             ticket: ticket.clone(),
             reply,
             room,
+            _queued: queued,
         };
         if self.sender.send(waiting).is_err() {
             let what = "the runtime in which this handle was opened has ended";
