@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use persist_core::layer::{Deadlined, OncePer, Retrying};
 use persist_core::{
-    Clock, DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result, SqliteMode, SystemClock, end_of, metrics,
+    Clock, DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result, SqliteMode, SystemClock, end_of,
+    metrics,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout};
@@ -233,7 +234,9 @@ async fn wait(connector: &Connector, within: Duration) -> Result<Arc<dyn Persist
         }
         let kind = error.kind().name();
         match line.pass() {
-            Some(held_back) => tracing::warn!(kind, %error, held_back, "the database is away; waiting for it"),
+            Some(held_back) => {
+                tracing::warn!(kind, %error, held_back, "the database is away; waiting for it")
+            }
             None => tracing::debug!(kind, %error, "the database is away; waiting for it"),
         }
         tokio::time::sleep(delay).await;

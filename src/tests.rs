@@ -2,6 +2,7 @@
 
 mod flaky;
 mod outages;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -38,6 +38,9 @@ impl Modes {
 
     /// Of the present mode and those to come.
     pub(super) fn watch(&self) -> watch::Receiver<Mode> {
-        self.latest.clone()
+        let mut watch = self.latest.clone();
+        // Of what was before nobody asks.
+        watch.mark_unchanged();
+        watch
     }
 }

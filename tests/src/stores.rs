@@ -49,6 +49,8 @@ pub enum Through {
     /// Retries over faults: 5 % of the calls fail before they run, and 5 % after. Which ones depends on the case,
     /// and on `PROPTEST_RNG_SEED`.
     Faults,
+    /// The facade, as an embedder has it over a backend of its own: with the layer that keeps deadlines.
+    Brought,
 }
 
 /// Of all calls, for each of the two.
@@ -72,10 +74,17 @@ pub struct Stores(pub Kind, pub Through);
 impl Stores {
     /// A kind bare and behind the facade, for `run_all`.
     pub fn all(kind: Kind) -> Vec<Arc<dyn Factory>> {
-        Self::through(
-            kind,
-            &[Through::Driver, Through::Retry, Through::BestEffort, Through::Faults],
-        )
+        let mut ways = vec![
+            Through::Driver,
+            Through::Retry,
+            Through::BestEffort,
+            Through::Faults,
+        ];
+        // What is between does not know what is below.
+        if matches!(kind, Kind::Memory | Kind::SqliteFile) {
+            ways.push(Through::Brought);
+        }
+        Self::through(kind, &ways)
     }
 
     /// A kind reached in these ways, for `run_all`.
@@ -100,6 +109,7 @@ impl Factory for Stores {
             Through::Retry => "+retry",
             Through::BestEffort => "+best-effort",
             Through::Faults => "+faults",
+            Through::Brought => "+brought",
         };
         format!("{kind}{through}")
     }
@@ -175,13 +185,17 @@ async fn connect(url: &str, through: Through, seed: u64) -> Result<Arc<dyn Persi
     ] {
         *deadline = PATIENCE;
     }
-    let on_unavailable = match through {
+    let open = async || {
+        let url: DbUrl = url.parse()?;
+        let options = OpenOptions::default()
+            .deadlines(deadlines)
+            .connections(CONNECTIONS);
+        persist::open(&url, &options).await
+    };
+    let by_url = || Persist::builder(Some(url.to_owned())).connections(CONNECTIONS);
+    let builder = match through {
         Through::Driver | Through::Faults => {
-            let url: DbUrl = url.parse()?;
-            let options = OpenOptions::default()
-                .deadlines(deadlines)
-                .connections(CONNECTIONS);
-            let backend = persist::open(&url, &options).await?;
+            let backend = open().await?;
             if let Some(schema) = backend.schema() {
                 schema.up().await?;
             }
@@ -194,11 +208,9 @@ async fn connect(url: &str, through: Through, seed: u64) -> Result<Arc<dyn Persi
                 .retried(Retry::Now);
             return Ok(retold::behind_faults(backend, faults, PATIENCE));
         }
-        Through::Retry => OnUnavailable::Retry { within: PATIENCE },
-        Through::BestEffort => OnUnavailable::BestEffort,
+        Through::Retry => by_url().on_unavailable(OnUnavailable::Retry { within: PATIENCE }),
+        Through::BestEffort => by_url().on_unavailable(OnUnavailable::BestEffort),
+        Through::Brought => Persist::builder_over(open().await?),
     };
-    let builder = Persist::builder(Some(url.to_owned()))
-        .deadlines(deadlines)
-        .connections(CONNECTIONS);
-    Ok(builder.on_unavailable(on_unavailable).connect().await?.backend())
+    Ok(builder.deadlines(deadlines).connect().await?.backend())
 }

@@ -38,7 +38,7 @@ use crate::vm::{Vm, VmQuery};
 #[derive(Debug)]
 pub struct Deadlined<B: ?Sized> {
     deadlines: Deadlines,
-    inner: Arc<B>,
+    pub(super) inner: Arc<B>,
 }
 
 impl<B: PersistBackend> Deadlined<B> {
@@ -71,7 +71,11 @@ impl<B: PersistBackend> Deadlined<B> {
 }
 
 fn panicked(operation: &'static str) -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, "the backend panicked before its answer came").during(operation)
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "the backend panicked before its answer came",
+    )
+    .during(operation)
 }
 
 #[deny(
@@ -113,9 +117,11 @@ impl<B: PersistBackend> PersistBackend for Deadlined<B> {
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
         let key = key.clone();
-        self.within("vm", self.deadlines.read, |inner| async move {
-            inner.vm(&key).await
-        })
+        self.within(
+            "vm",
+            self.deadlines.read,
+            |inner| async move { inner.vm(&key).await },
+        )
         .await
     }
 

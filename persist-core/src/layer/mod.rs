@@ -7,6 +7,8 @@ mod deadline;
 mod observe;
 mod once_per;
 mod retry;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 pub use coalesce::{Coalesce, Coalescing, Sink, Writer};

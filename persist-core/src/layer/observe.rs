@@ -235,6 +235,12 @@ fn ended(backend: &'static str, operation: Operation, outcome: &'static str) -> 
     counter!(OPERATIONS.name, "backend" => backend, "operation" => operation.name(), "outcome" => outcome)
 }
 
+/// Counts these outcomes, for the tests.
+#[cfg(test)]
+pub(super) fn count(outcomes: &[Outcome]) {
+    Meter::new("postgres").updates(outcomes.len(), &Ok(outcomes.to_vec()));
+}
+
 /// The place in [`FATES`].
 fn fate(outcome: &Outcome) -> usize {
     match outcome {
@@ -302,11 +308,13 @@ impl<B: PersistBackend> PersistBackend for Observed<B> {
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        self.observed(Operation::Events, 0, self.inner.events(query)).await
+        self.observed(Operation::Events, 0, self.inner.events(query))
+            .await
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        self.observed(Operation::Prune, 0, self.inner.prune(request)).await
+        self.observed(Operation::Prune, 0, self.inner.prune(request))
+            .await
     }
 
     async fn health(&self) -> Result<Health> {

@@ -210,7 +210,9 @@ mod tests {
             }
             std::future::pending().await
         };
-        let error = retry("none", "apply", Duration::from_secs(5), call).await.unwrap_err();
+        let error = retry("none", "apply", Duration::from_secs(5), call)
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "apply: no answer within 5000 ms");
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         assert_eq!(cause.as_deref(), Some("no connection to db:5432"));
@@ -226,7 +228,9 @@ mod tests {
             };
             Err::<(), _>(Error::new(kind, "is away"))
         };
-        let error = retry("none", "apply", Duration::from_secs(5), call).await.unwrap_err();
+        let error = retry("none", "apply", Duration::from_secs(5), call)
+            .await
+            .unwrap_err();
         assert_eq!(
             (error.kind(), error.outcome()),
             (ErrorKind::Unavailable, UpdateOutcome::Unknown)

@@ -137,8 +137,15 @@ mod tests {
                 "{name}"
             );
             assert_eq!(name.ends_with("_seconds"), metric.unit == Unit::Seconds, "{name}");
-            assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}");
-            assert!(metric.labels.contains(&"backend") && metric.help.trim().ends_with('.'), "{name}");
+            assert_eq!(
+                name.ends_with("_total"),
+                metric.kind == MetricKind::Counter,
+                "{name}"
+            );
+            assert!(
+                metric.labels.contains(&"backend") && metric.help.trim().ends_with('.'),
+                "{name}"
+            );
         }
     }
 }

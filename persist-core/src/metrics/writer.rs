@@ -26,8 +26,7 @@ pub struct Queued {
 impl WriterMeter {
     /// Of a writer in front of this backend.
     pub fn new(backend: &'static str) -> Self {
-        let took =
-            |outcome| histogram!(FLUSH_DURATION.name, "backend" => backend, "outcome" => outcome);
+        let took = |outcome| histogram!(FLUSH_DURATION.name, "backend" => backend, "outcome" => outcome);
         Self {
             queue: gauge!(QUEUE_UPDATES.name, "backend" => backend),
             age: histogram!(QUEUE_AGE.name, "backend" => backend),

@@ -40,7 +40,10 @@ fn one(number: u128) -> Vec<Claim> {
 /// A writer of a migrated file, called by hand.
 async fn writer(place: &Place) -> Writer {
     place.migrated().await.close().await.unwrap();
-    Writer::new(Source::find(&place.url("rw")).unwrap(), Arc::new(Counts::new("sqlite")))
+    Writer::new(
+        Source::find(&place.url("rw")).unwrap(),
+        Arc::new(Counts::new("sqlite")),
+    )
 }
 
 fn stored(place: &Place) -> Vec<i64> {

@@ -12,6 +12,7 @@ use super::gate::{claim, claim_of};
 use super::shares::jobs_of;
 use crate::Claim;
 use crate::layer::{Coalesce, Ticket};
+use crate::metrics::WriterMeter;
 
 /// A flush comes to be held up, or what waits has waited long enough, at any moment between two looks.
 #[test]
@@ -47,6 +48,7 @@ fn what_could_go_out_goes_out_or_has_a_moment_when_it_does() {
 
 fn waiting(claims: Vec<Claim>, since: Instant) -> Waiting {
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let queued = WriterMeter::new("none").queued(claims.len());
     Waiting {
         claims,
         since,
@@ -54,6 +56,7 @@ fn waiting(claims: Vec<Claim>, since: Instant) -> Waiting {
         ticket: Ticket::default(),
         reply: oneshot::channel().0,
         room,
+        _queued: queued,
     }
 }
 
