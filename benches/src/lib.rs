@@ -6,6 +6,7 @@
 pub mod chart;
 pub mod contest;
 mod import;
+mod layers;
 pub mod memory;
 mod options;
 pub mod postgres;
@@ -56,6 +57,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
             Suite::Sqlite => sqlite::run(options).await,
             Suite::Memory => memory::run(options).await,
             Suite::Writer => writer::run(options).await,
+            Suite::Layers => layers::run(options).await,
         });
     }
     verdicts

@@ -20,6 +20,8 @@ pub enum Suite {
     Memory,
     /// The coalescing writer by itself.
     Writer,
+    /// All layers of the facade against the driver and its writer, on Postgres and SQLite.
+    Layers,
 }
 
 /// The command line.

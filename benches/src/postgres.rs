@@ -6,7 +6,7 @@ mod ours;
 mod pgbench;
 mod reads;
 mod script;
-mod server;
+pub(crate) mod server;
 
 use std::sync::Arc;
 use std::time::Duration;

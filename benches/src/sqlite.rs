@@ -3,7 +3,7 @@
 mod by_hand;
 mod ours;
 mod step;
-mod store;
+pub(crate) mod store;
 mod tokio_rusqlite;
 
 use std::sync::Arc;

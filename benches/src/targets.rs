@@ -81,7 +81,10 @@ const PGBENCH: &str = "pgbench";
 const SEA_ORM: &str = "SeaORM, its defaults";
 const SERVER: &str = "the server by itself";
 
-static TARGETS: [Target; 21] = [
+/// What has no layer over it but its writer.
+const BARE: &str = "the driver";
+
+static TARGETS: [Target; 23] = [
     target(
         "pg-callers",
         Some(64),
@@ -180,6 +183,16 @@ static TARGETS: [Target; 21] = [
     target("lite-sweep", None, SHARE, AtLeast(0.9), |of| least(of, SHARE)),
     target("lite-sweep", None, LITTLE, AtMost(2.0), |of| most(of, LITTLE)),
     target("writer", None, CPU_US, AtMost(2.0), |of| most(of, CPU_US)),
+    target("pg-layers", None, "rate over the driver's", AtLeast(0.97), |of| {
+        rate(of, BARE)
+    }),
+    target(
+        "lite-layers",
+        None,
+        "rate over the driver's",
+        AtLeast(0.97),
+        |of| rate(of, BARE),
+    ),
     target("mem", None, "rate over a bare map", AtLeast(0.7), |of| {
         rate(of, "a bare map, index and history, one lock: texts")
     }),

@@ -25,6 +25,8 @@ async fn every_contest_runs_and_checks_its_rows() {
             "lite-sweep",
             "mem",
             "writer",
+            "pg-layers",
+            "lite-layers",
         ]
     );
     for verdict in &verdicts {

@@ -354,7 +354,10 @@ async fn r1_more_callers_than_connections_all_get_through() {
     assert_eq!(record(&persist, 65).await.unwrap().unwrap(), sample::CREATED);
     let error = persist.jobs(&JobQuery::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
-    assert!(error.to_string().contains("pool of 1, all in use"), "{error}");
+    assert!(
+        error.to_string().contains("pool of 1, all in use, 1 waiting"),
+        "{error}"
+    );
     sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
     assert_eq!(holder.await.unwrap().unwrap().items.len(), 50);
     persist.close().await.unwrap();

@@ -59,9 +59,12 @@ impl Store {
 
     /// A handle of ours, which makes the file where it is not there.
     pub(crate) async fn open(&self) -> Persist {
-        let url = format!("sqlite://{}?mode=rwc", Path::display(&self.file));
-        let persist = Persist::builder(Some(url)).on_unavailable(OnUnavailable::Fail);
+        let persist = Persist::builder(Some(self.url())).on_unavailable(OnUnavailable::Fail);
         persist.connect().await.expect("it opens")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sqlite://{}?mode=rwc", Path::display(&self.file))
     }
 
     /// The file, for another program.
