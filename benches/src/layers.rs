@@ -14,6 +14,7 @@ use crate::slice::{Slice, closed_loop};
 use crate::sqlite::store::Store;
 use crate::verdict::Verdict;
 use crate::workload;
+use crate::writer::{CPU_US, cpu_time};
 
 /// What is over the driver and its writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +27,6 @@ enum Over {
     AllRecorded,
     /// Nothing.
     Nothing,
-}
-
-impl Over {
-    const EACH: [Self; 4] = [Self::All, Self::AllAndDeadlines, Self::AllRecorded, Self::Nothing];
 }
 
 enum Place {
@@ -136,6 +133,7 @@ impl Contender for Layered {
         let (empty, url) = self.empty().await;
         let handle = Handle::open(&url, self.over).await;
         let shared = handle.clone();
+        let before = cpu_time();
         let slice = closed_loop(self.callers, self.length, move |caller, nth| {
             let handle = shared.clone();
             async move {
@@ -146,7 +144,12 @@ impl Contender for Layered {
                 );
             }
         });
-        let slice = slice.await;
+        let mut slice = slice.await;
+        if let (Some(before), Some(after)) = (before, cpu_time()) {
+            // Of this program: what the server needs is not in it, and on SQLite everything is.
+            let used = (after - before).as_secs_f64() * 1e6;
+            slice.extras.insert(CPU_US, used / slice.done as f64);
+        }
         handle.close().await;
         match empty {
             Empty::Postgres(server) => server.check(slice.done).await,
@@ -160,13 +163,19 @@ impl Contender for Layered {
 pub(crate) async fn run(options: &Options) -> Vec<Verdict> {
     let server = Server::start(options.durable).await;
     let places = [
-        ("pg-layers", Arc::new(Place::Postgres(server))),
-        ("lite-layers", Arc::new(Place::Sqlite)),
+        ("pg", Arc::new(Place::Postgres(server))),
+        ("lite", Arc::new(Place::Sqlite)),
     ];
     let mut verdicts = Vec::new();
-    for (workload, place) in places {
-        for callers in [64, options.crowd] {
-            let contenders = Over::EACH.map(|over| -> Box<dyn Contender> {
+    for (name, place) in places {
+        let contests = [
+            ("layers", Over::All, 64),
+            ("layers", Over::All, options.crowd),
+            ("layers (and deadlines)", Over::AllAndDeadlines, 64),
+            ("recorded", Over::AllRecorded, 64),
+        ];
+        for (workload, over, callers) in contests {
+            let pair = [over, Over::Nothing].map(|over| -> Box<dyn Contender> {
                 Box::new(Layered {
                     place: Arc::clone(&place),
                     over,
@@ -174,7 +183,7 @@ pub(crate) async fn run(options: &Options) -> Vec<Verdict> {
                     length: options.slice(),
                 })
             });
-            verdicts.push(contest(options, workload, contenders.into()).await);
+            verdicts.push(contest(options, &format!("{name}-{workload}"), pair.into()).await);
         }
     }
     verdicts

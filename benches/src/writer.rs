@@ -125,7 +125,7 @@ impl Contender for Ours {
 }
 
 /// Processor time of this process; `None` where the system does not tell as Linux does.
-fn cpu_time() -> Option<Duration> {
+pub(crate) fn cpu_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // Behind the program's name, which may hold anything: utime and stime are the 14th and 15th of all.
     let (_, behind) = stat.rsplit_once(')')?;

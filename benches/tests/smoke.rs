@@ -26,7 +26,9 @@ async fn every_contest_runs_and_checks_its_rows() {
             "mem",
             "writer",
             "pg-layers",
+            "pg-recorded",
             "lite-layers",
+            "lite-recorded",
         ]
     );
     for verdict in &verdicts {

@@ -80,6 +80,7 @@ declare! {
     /// Calls that took longer than the threshold of the log of slow operations.
     SLOW_OPERATIONS = "persist_slow_operations_total", Counter, Count, ["backend", "operation"];
     /// Updates by what became of them. `refused` is a second ending of one attempt.
+    /// Those of a call that was cancelled are in none.
     UPDATES = "persist_updates_total", Counter, Count, ["backend", "outcome"];
     /// Updates that were given up because persistence is off or its database away; `health` tells the same.
     DROPPED_UPDATES = "persist_dropped_updates_total", Counter, Count, ["backend", "sent"];
