@@ -158,6 +158,8 @@ impl Builder {
             name: url.backend(),
             has_schema: !matches!(url, DbUrl::Memory(_)),
             migrate: self.migrate && !read_only,
+            lasting: !matches!(&url, DbUrl::Memory(_))
+                && !matches!(&url, DbUrl::Sqlite(url) if url.path.is_none()),
             reopens: matches!(&url, DbUrl::Postgres(_)),
             within: self.options.deadlines.connect,
             open: Arc::new(Location {
@@ -176,6 +178,7 @@ impl Builder {
             has_schema: backend.schema().is_some(),
             migrate: self.migrate,
             lasting: false,
+            reopens: false,
             within: deadlines.connect,
             open: Arc::new(Brought(Arc::new(Deadlined::new(Shared(backend), deadlines)))),
         }
@@ -235,7 +238,7 @@ async fn wait(connector: &Connector, within: Duration) -> Result<Arc<dyn Persist
         let kind = error.kind().name();
         match line.pass() {
             Some(held_back) => {
-                tracing::warn!(kind, %error, held_back, "the database is away; waiting for it")
+                tracing::warn!(kind, %error, held_back, "the database is away; waiting for it");
             }
             None => tracing::debug!(kind, %error, "the database is away; waiting for it"),
         }

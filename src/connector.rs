@@ -48,8 +48,10 @@ pub(crate) struct Connector {
     pub(crate) name: &'static str,
     pub(crate) has_schema: bool,
     pub(crate) migrate: bool,
-    /// Whether a driver that stays dead gives way to a new one. A store in memory would be gone, and SQLite opens its
-    /// own connections again where that is safe: while a file is not where it was, what is at its path is not it.
+    /// Whether opening again finds the same rows.
+    pub(crate) lasting: bool,
+    /// Whether a driver that was in use and stays dead gives way to a new one. SQLite opens its own connections again
+    /// where that is safe: while a file is not where it was, what is at its path is not it.
     pub(crate) reopens: bool,
     pub(crate) within: Duration,
 }

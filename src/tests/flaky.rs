@@ -159,6 +159,7 @@ pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persi
         name: "memory",
         has_schema: false,
         migrate: true,
+        lasting: true,
         reopens: true,
         within: Duration::from_secs(10),
     };

@@ -107,7 +107,7 @@ async fn r5_a_store_that_comes_and_goes_is_a_line_a_minute_too() {
     let on = lines.of("INFO", "persistence is on").len();
     assert!((1..=said).contains(&on), "{on} times on, {said} times away");
     assert!(
-        lines.of("DEBUG", "persistence is on").len() > 0,
+        !lines.of("DEBUG", "persistence is on").is_empty(),
         "the others are there for who looks closely"
     );
 }
