@@ -13,7 +13,7 @@ use crate::switch::Switch;
 
 const LONGEST: Duration = Duration::from_secs(30);
 /// One line per interval while the database is away, however often it is tried.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+pub(crate) const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 pub(crate) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()

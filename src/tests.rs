@@ -104,13 +104,13 @@ async fn retry_waits_for_the_database_but_not_for_a_better_password() {
     };
     let begun = tokio::time::Instant::now();
     for kind in [ErrorKind::Auth, ErrorKind::SchemaMismatch, ErrorKind::InvalidUrl] {
-        let (result, _) = start("wrong", policy, Some(kind)).await;
+        let (result, _) = start("wrong", policy.clone(), Some(kind)).await;
         assert_eq!(result.unwrap_err().kind(), kind);
         let (result, _) = start("wrong", OnUnavailable::Fail, Some(kind)).await;
         assert_eq!(result.unwrap_err().kind(), kind);
     }
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    let (result, _) = start("away", policy, Some(ErrorKind::Unavailable)).await;
+    let (result, _) = start("away", policy.clone(), Some(ErrorKind::Unavailable)).await;
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(begun.elapsed() > Duration::from_secs(10) && begun.elapsed() <= Duration::from_secs(60));
 

@@ -161,6 +161,7 @@ pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persi
         migrate: true,
         lasting: true,
         within: Duration::from_secs(10),
+        outbox: None,
     };
     Persist::builder(None)
         .actor("tester")
