@@ -1,7 +1,9 @@
 //! The modes of the facade, over a driver that fails on demand and under a paused clock.
 
 mod flaky;
+mod held;
 mod outages;
+mod spool;
 
 use std::sync::Arc;
 use std::time::Duration;
