@@ -324,8 +324,8 @@ fn run<W: Work>(mut writer: Writer<W>, jobs: &Receiver<Job<W>>) {
             }
             Job::Run(work) => writer.guarded(work),
             Job::Close(reply) => {
-                // Closes the connection: what it answers, it is gone.
-                writer.session = None;
+                // Closes the connection, whatever it answers, and lets go of all else that the work holds.
+                drop(writer);
                 let _ = reply.send(());
                 return;
             }
