@@ -16,11 +16,15 @@ use crate::heal::{BETWEEN_WARNINGS, backoff};
 use crate::persist::Persist;
 use crate::scheme::{OpenOptions, check_compiled_in};
 use crate::shared::Shared;
+#[cfg(feature = "spool")]
+use crate::spool::Spool;
+#[cfg(any(feature = "spool", all(test, feature = "memory")))]
+use crate::spool::Spooling;
 use crate::switch::Switch;
 
 /// What to do while the database is away. A misconfiguration (password, database, rights, a newer schema) is
-/// no outage: with `Fail` and `Retry` it ends `connect` at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// no outage: with `Fail`, `Retry` and `Spool` it ends `connect` at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnUnavailable {
     /// `connect` and every call fail as soon as it is known.
@@ -33,6 +37,11 @@ pub enum OnUnavailable {
     /// History is optional: `connect` succeeds whatever happens, updates are dropped and counted, reads are
     /// `Unavailable`, and a background task turns persistence on when the database answers.
     BestEffort,
+    /// Nothing is lost and nothing waits: `connect` succeeds while the database is away, updates that it can't take go
+    /// to a local file and are replayed when it answers again, beside new ones, which go direct. Every failure but
+    /// `InvalidInput` spools, unknown outcomes included. Reads are `Unavailable` while anything waits.
+    #[cfg(feature = "spool")]
+    Spool(Spool),
 }
 
 impl Default for OnUnavailable {
@@ -132,7 +141,8 @@ impl Builder {
     ///
     /// # Errors
     /// `InvalidUrl` for a URL that can't be parsed and for a backend that is not compiled in; with `Fail` and
-    /// `Retry` also whatever connecting and migrating met.
+    /// `Retry` also whatever connecting and migrating met; with `Spool` a misconfiguration, and a spool that can't be
+    /// opened, as one that another process has.
     pub async fn connect(self) -> Result<Persist> {
         metrics::describe();
         if let Some(backend) = &self.brought {
@@ -162,6 +172,7 @@ impl Builder {
                 && !matches!(&url, DbUrl::Sqlite(url) if url.path.is_none()),
             reopens: matches!(&url, DbUrl::Postgres(_)),
             within: self.options.deadlines.connect,
+            outbox: None,
             open: Arc::new(Location {
                 url,
                 options: self.options.clone(),
@@ -180,6 +191,7 @@ impl Builder {
             lasting: false,
             reopens: false,
             within: deadlines.connect,
+            outbox: None,
             open: Arc::new(Brought(Arc::new(Deadlined::new(Shared(backend), deadlines)))),
         }
     }
@@ -195,27 +207,70 @@ impl Builder {
             }
             OnUnavailable::BestEffort => {
                 let connector = Arc::new(connector);
-                // A task of its own: a driver that panics is a driver that could not be connected.
-                let trying = Arc::clone(&connector);
-                let mut first = tokio::spawn(async move { trying.connect(Duration::MAX).await });
-                // A start must not hang on a server that froze while migrating: it goes on in the background.
+                let first = first(&connector, &self.options.deadlines).await;
+                Switch::healing(first, connector, None, clock)
+            }
+            #[cfg(feature = "spool")]
+            OnUnavailable::Spool(spool) => {
                 let deadlines = &self.options.deadlines;
-                let longest = deadlines.connect.saturating_add(deadlines.migration);
-                let first = match timeout(longest, &mut first).await {
-                    Ok(first) => first.unwrap_or_else(|_| {
-                        let panicked = "the driver panicked while connecting";
-                        Err(Error::new(ErrorKind::Internal, panicked))
-                    }),
-                    Err(_) => {
-                        first.abort();
-                        Err(Error::deadline("connect", longest))
-                    }
-                };
-                Switch::best_effort(first, connector, clock)
+                let outbox = Arc::new(spool.open(*deadlines).await?);
+                let spooling = Spooling::new(outbox, spool.behaviour(deadlines), Arc::clone(&clock));
+                spooled(connector, spooling, deadlines, clock).await?
             }
         };
         switch.closes_within(self.options.deadlines.close());
         Ok(Persist::over(switch, self.clock, self.actor, self.slow))
+    }
+}
+
+/// The first try to connect, which does not hang on a server that froze while migrating: it goes on in the background.
+async fn first(connector: &Arc<Connector>, deadlines: &Deadlines) -> Result<Arc<dyn PersistBackend>> {
+    // A task of its own: a driver that panics is a driver that could not be connected.
+    let trying = Arc::clone(connector);
+    let mut first = tokio::spawn(async move { trying.connect(Duration::MAX).await });
+    let longest = deadlines.connect.saturating_add(deadlines.migration);
+    match timeout(longest, &mut first).await {
+        Ok(first) => first.unwrap_or_else(|_| {
+            let panicked = "the driver panicked while connecting";
+            Err(Error::new(ErrorKind::Internal, panicked))
+        }),
+        Err(_) => {
+            first.abort();
+            Err(Error::deadline("connect", longest))
+        }
+    }
+}
+
+/// A switch that keeps in the spool what the database can't take.
+///
+/// # Errors
+/// A misconfiguration: it does not heal, and filling a disk would only hide it.
+#[cfg(any(feature = "spool", all(test, feature = "memory")))]
+pub(crate) async fn spooled(
+    mut connector: Connector,
+    spooling: Arc<Spooling>,
+    deadlines: &Deadlines,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Switch>> {
+    connector.outbox = Some(Arc::clone(&spooling.outbox));
+    let connector = Arc::new(connector);
+    let first = first(&connector, deadlines).await;
+    if let Err(error) = &first
+        && is_misconfigured(error)
+    {
+        spooling.outbox.close().await;
+        return Err(error.clone());
+    }
+    Ok(Switch::healing(first, connector, Some(spooling), clock))
+}
+
+#[cfg(any(feature = "spool", all(test, feature = "memory")))]
+fn is_misconfigured(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::InvalidUrl | ErrorKind::Auth | ErrorKind::SchemaMismatch | ErrorKind::Unsupported => true,
+        // What is away heals by waiting; a name mistyped does not.
+        ErrorKind::Unavailable => !error.is_retryable(),
+        _ => false,
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use persist_core::{DbUrl, Error, PersistBackend, Result};
+use persist_core::{DbUrl, Error, Outbox, PersistBackend, Result};
 use tokio::time::timeout;
 
 use crate::scheme::{self, OpenOptions};
+use crate::spool::{Met, identify};
 
 /// Opens a driver; a trait so that tests can decide when that works.
 #[async_trait]
@@ -54,6 +55,8 @@ pub(crate) struct Connector {
     /// where that is safe: while a file is not where it was, what is at its path is not it.
     pub(crate) reopens: bool,
     pub(crate) within: Duration,
+    /// What belongs to the database, and to no other.
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
 }
 
 impl Connector {
@@ -75,17 +78,33 @@ impl Connector {
     }
 
     async fn prepare(&self, driver: &dyn PersistBackend) -> Result<()> {
-        let Some(schema) = driver.schema() else {
+        if let Some(schema) = driver.schema() {
+            if self.migrate {
+                let applied = schema.up().await?;
+                if !applied.is_empty() {
+                    tracing::info!(migrations = ?applied, "the database was migrated");
+                }
+            } else {
+                schema.check().await?;
+            }
+        }
+        self.identify(driver).await
+    }
+
+    /// Whether the database is the one that what waits in the spool belongs to.
+    async fn identify(&self, driver: &dyn PersistBackend) -> Result<()> {
+        let Some(outbox) = &self.outbox else {
             return Ok(());
         };
-        if !self.migrate {
-            return schema.check().await;
+        match identify(&**outbox, driver).await {
+            Ok(()) => Ok(()),
+            Err(Met::Database(error)) => Err(error),
+            Err(Met::Spool(error)) => {
+                // A database that can be written is not to suffer for a spool that can't; the first replay binds it.
+                tracing::error!(kind = error.kind().name(), %error, "the spool could not be bound to the database");
+                Ok(())
+            }
         }
-        let applied = schema.up().await?;
-        if !applied.is_empty() {
-            tracing::info!(migrations = ?applied, "the database was migrated");
-        }
-        Ok(())
     }
 
     /// A driver that works again: the one that rests, or a new one where that stays dead.
@@ -94,7 +113,7 @@ impl Connector {
         resting: Option<Arc<dyn PersistBackend>>,
     ) -> Result<Arc<dyn PersistBackend>> {
         if let Some(driver) = resting {
-            match probe(&*driver).await {
+            match self.probe(&*driver).await {
                 Ok(()) => return Ok(driver),
                 Err(error) if !self.reopens => return Err(error),
                 Err(_) => {}
@@ -102,12 +121,12 @@ impl Connector {
         }
         self.connect(Duration::MAX).await
     }
-}
 
-async fn probe(driver: &dyn PersistBackend) -> Result<()> {
-    driver.health().await?;
-    match driver.schema() {
-        Some(schema) => schema.check().await,
-        None => Ok(()),
+    async fn probe(&self, driver: &dyn PersistBackend) -> Result<()> {
+        driver.health().await?;
+        if let Some(schema) = driver.schema() {
+            schema.check().await?;
+        }
+        self.identify(driver).await
     }
 }

@@ -37,6 +37,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! **Nothing may be lost, and nothing may wait**: [`OnUnavailable::Spool`] keeps updates in a local file while the
+//! database is away.
+//!
 //! **What is running?** An error is never an empty list, so a reaper may act on an empty one:
 //!
 //! ```
@@ -66,6 +69,7 @@ mod persist;
 mod schema;
 mod scheme;
 mod shared;
+mod spool;
 mod switch;
 #[cfg(all(test, feature = "memory"))]
 mod tests;
@@ -73,4 +77,9 @@ mod tests;
 pub use builder::{Builder, OnUnavailable};
 pub use persist::Persist;
 pub use persist_core::*;
+#[cfg(feature = "spool")]
+pub use persist_sqlite::{OutboxConfig, SqliteOutbox};
 pub use scheme::{OpenOptions, open};
+#[cfg(feature = "spool")]
+pub use spool::Spool;
+pub use spool::{Replayed, WhenFull, replay};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::attempts::Warned;
 use crate::builder::{Builder, OnUnavailable};
 use crate::shared::Shared;
-use crate::switch::Switch;
+use crate::switch::{AsItStands, Switch};
 
 /// Records job states and VM events, and reads them back. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -92,12 +92,13 @@ impl Persist {
         }))
     }
 
-    /// True from the first readiness until `close`; `health().mode` tells what is going on now.
+    /// True from the first readiness until `close`, with a spool from the start; `health().mode` tells what is going on now.
     pub fn is_enabled(&self) -> bool {
         self.0.switch.is_enabled()
     }
 
-    /// Records that a job was in a state. `Ok` means durable, unless the outcome is `Dropped`.
+    /// Records that a job was in a state. `Ok` means durable, unless the outcome is `Dropped`;
+    /// `Spooled` is durable in the spool, and not in the database yet.
     ///
     /// # Errors
     /// `InvalidInput` naming the field; whatever the store meets, unless history is best effort.
@@ -146,7 +147,7 @@ impl Persist {
     /// The job of this id, if any update of it has come.
     ///
     /// # Errors
-    /// `Unavailable` while persistence is off or the database away, as for every read.
+    /// `Unavailable` while persistence is off, the database away, or anything waits in the spool, as for every read.
     pub async fn job(&self, id: Uuid) -> Result<Option<Job>> {
         self.0.backend.job(id).await
     }
@@ -227,7 +228,14 @@ impl Persist {
         Arc::clone(&self.0.backend) as Arc<dyn PersistBackend>
     }
 
-    /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone.
+    /// The same, but for reads and `prune`: they ask the database also while updates wait in the spool, and are
+    /// answered without them. What they miss, `health().spool` counts.
+    pub fn backend_as_it_stands(&self) -> Arc<dyn PersistBackend> {
+        Arc::new(AsItStands(Arc::clone(&self.0.switch)))
+    }
+
+    /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone. What waits
+    /// in a spool is replayed while that works, for at most a write deadline; the rest stays in its file.
     ///
     /// # Errors
     /// What letting go met; the handle is closed all the same. `Timeout` when it took longer than [`Deadlines::close`](persist_core::Deadlines::close):

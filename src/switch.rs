@@ -1,8 +1,10 @@
 //! The stable backend that callers hold: the driver under it comes, goes and comes back.
 
+mod as_it_stands;
 mod backend;
 mod modes;
 mod told;
+mod write;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,15 +12,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use persist_core::{
-    Claim, Clock, Deadlines, Error, ErrorKind, Mode, Outcome, PersistBackend, Result, Retry, Timestamp,
-    UpdateOutcome,
+    Clock, Deadlines, Error, ErrorKind, Mode, Outcome, PersistBackend, Result, Retry, Timestamp,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::heal::{Outages, heal};
+use crate::spool::{Spooling, drain};
 use modes::Modes;
+
+pub(crate) use self::as_it_stands::AsItStands;
+pub(crate) use self::write::Drained;
 
 type Driver = Arc<dyn PersistBackend>;
 
@@ -69,6 +74,8 @@ pub(crate) struct Switch {
     close_within: OnceLock<Duration>,
     /// What heals; without it errors go to the caller as they are.
     connector: Option<Arc<Connector>>,
+    /// Where updates go while the database is away; without it they are dropped, or their callers have the error.
+    pub(crate) spool: Option<Arc<Spooling>>,
     name: &'static str,
     has_schema: bool,
     clock: Arc<dyn Clock>,
@@ -85,19 +92,20 @@ pub(crate) struct Switch {
 
 impl Switch {
     pub(crate) fn disabled(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Self::make(State::Disabled, None, "none", false, clock, None)
+        Self::make(State::Disabled, None, None, "none", false, clock, None)
     }
 
     /// Over a driver whose errors are the caller's to see.
     pub(crate) fn strict(driver: Driver, has_schema: bool, clock: Arc<dyn Clock>) -> Arc<Self> {
         let name = driver.name();
-        Self::make(State::Ready(driver), None, name, has_schema, clock, None)
+        Self::make(State::Ready(driver), None, None, name, has_schema, clock, None)
     }
 
     /// Over the result of a first try to connect; heals itself.
-    pub(crate) fn best_effort(
+    pub(crate) fn healing(
         first: Result<Driver>,
         connector: Arc<Connector>,
+        spool: Option<Arc<Spooling>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let (state, error) = match first {
@@ -106,13 +114,15 @@ impl Switch {
         };
         let (name, has_schema) = (connector.name, connector.has_schema);
         let kind = error.as_ref().map(Error::kind);
-        let switch = Self::make(state, Some(connector), name, has_schema, clock, kind);
+        let switch = Self::make(state, Some(connector), spool, name, has_schema, clock, kind);
         if let Some(error) = error {
-            switch.tell(
-                &error,
-                "the database is away: updates are dropped until it is back",
-            );
+            switch.tell_away(&error);
             switch.start_healing();
+        }
+        if let Some(spool) = &switch.spool {
+            tokio::spawn(drain(switch.this.clone(), switch.stop.subscribe()));
+            // An earlier process may have left something.
+            spool.wake();
         }
         switch
     }
@@ -120,12 +130,14 @@ impl Switch {
     fn make(
         state: State,
         connector: Option<Arc<Connector>>,
+        spool: Option<Arc<Spooling>>,
         name: &'static str,
         has_schema: bool,
         clock: Arc<dyn Clock>,
         last_error: Option<ErrorKind>,
     ) -> Arc<Self> {
-        let enabled = AtomicBool::new(matches!(state, State::Ready(_)));
+        // With a spool every update is recorded, also before the first contact.
+        let enabled = AtomicBool::new(matches!(state, State::Ready(_)) || spool.is_some());
         let modes = Modes::new(name, state.mode());
         let situation = Mutex::new(Situation {
             state,
@@ -139,6 +151,7 @@ impl Switch {
             modes,
             close_within: OnceLock::new(),
             connector,
+            spool,
             name,
             has_schema,
             clock,
@@ -200,10 +213,7 @@ impl Switch {
 
     pub(crate) fn still_away(&self, error: &Error) {
         self.situation.lock().last_error = Some(error.kind());
-        self.tell(
-            error,
-            "the database is still away: updates are dropped until it is back",
-        );
+        self.tell_away(error);
     }
 
     /// Puts a working driver in, unless it was closed meanwhile.
@@ -217,6 +227,10 @@ impl Switch {
                 situation.since = self.clock.now();
                 self.enabled.store(true, Ordering::Release);
                 self.modes.tell(Mode::Ready);
+                if let Some(spool) = &self.spool {
+                    spool.note_foreign(None);
+                    spool.wake();
+                }
                 self.tell_on();
                 old
             } else {
@@ -249,10 +263,27 @@ impl Switch {
         if self.stored.lock().take().is_some() {
             self.outages.lock().end();
         }
-        self.tell(
-            error,
-            "the database is away: updates are dropped until it is back",
-        );
+        self.tell_away(error);
+    }
+
+    fn tell_away(&self, error: &Error) {
+        if let Some(spool) = &self.spool {
+            spool.note_foreign(Some(error));
+            self.tell(
+                error,
+                "the database is away: updates are kept in the spool until it is back",
+            );
+        } else {
+            self.tell(
+                error,
+                "the database is away: updates are dropped until it is back",
+            );
+        }
+    }
+
+    /// Updates that wait in the spool.
+    fn waiting(&self) -> u64 {
+        self.spool.as_ref().map_or(0, |spool| spool.status().waiting)
     }
 
     fn start_healing(&self) {
@@ -275,12 +306,30 @@ impl Switch {
         }
     }
 
+    fn is_ready(&self) -> bool {
+        matches!(self.situation.lock().state, State::Ready(_))
+    }
+
     /// Whether a call met a driver that was replaced under it: it is then made again with the present one.
     fn was_replaced(&self, epoch: u64, error: &Error) -> bool {
         error.kind() == ErrorKind::Closed && self.situation.lock().epoch != epoch
     }
 
+    /// Reads what is true: not while updates wait outside of the database.
     async fn read<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        if let Some(spool) = &self.spool {
+            // What comes first is what is told first: closed, or away.
+            self.reader(operation)?;
+            spool.refuse_reads(operation)?;
+        }
+        self.ask(operation, call).await
+    }
+
+    /// Reads the database as it stands.
+    async fn ask<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -308,62 +357,6 @@ impl Switch {
             ),
         };
         Err(error.during(operation))
-    }
-
-    /// Applies a chunk where history is optional: what the database could not take is dropped and counted.
-    async fn apply_or_drop(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
-        loop {
-            let Some((driver, epoch)) = self.writer()? else {
-                return Ok(self.drop_all(chunk.len()));
-            };
-            let begun = Instant::now();
-            let error = match driver.apply(chunk).await {
-                Ok(outcomes) => {
-                    *self.stored.lock() = Some(Instant::now());
-                    return Ok(outcomes);
-                }
-                Err(error) => error,
-            };
-            if self.was_replaced(epoch, &error) {
-                continue;
-            }
-            if Self::is_callers(error.kind()) {
-                return Err(error);
-            }
-            if Self::is_of_one_call(&error) || self.stored_beside(begun, &error) {
-                self.tell(&error, "updates are dropped");
-            } else {
-                self.turn_off(epoch, &error);
-            }
-            return Ok(match error.outcome() {
-                UpdateOutcome::NotApplied => self.drop_all(chunk.len()),
-                UpdateOutcome::Unknown => {
-                    self.unknown.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                    self.modes.meter.unknown(chunk.len());
-                    vec![Outcome::Dropped; chunk.len()]
-                }
-            });
-        }
-    }
-
-    /// Whether an error says nothing about the next call: a lock held too long, a row that can't be read.
-    fn is_of_one_call(error: &Error) -> bool {
-        error.kind() == ErrorKind::Busy || error.is_of_one_claim()
-    }
-
-    /// Whether a call ran out of time while others were answered in the second half of it: a row that somebody
-    /// locked, not an outage.
-    fn stored_beside(&self, begun: Instant, error: &Error) -> bool {
-        let stored = self.stored.lock().map(|stored| stored.elapsed());
-        error.kind() == ErrorKind::Timeout && stored.is_some_and(|ago| ago < begun.elapsed() / 2)
-    }
-
-    /// Whether an error is the caller's to handle also where history is optional.
-    fn is_callers(kind: ErrorKind) -> bool {
-        matches!(
-            kind,
-            ErrorKind::InvalidInput | ErrorKind::Closed | ErrorKind::Unsupported
-        )
     }
 }
 

@@ -1,7 +1,9 @@
 //! The modes of the facade, over a driver that fails on demand and under a paused clock.
 
 mod flaky;
+mod held;
 mod outages;
+mod spool;
 mod told;
 
 use std::sync::Arc;
@@ -105,13 +107,13 @@ async fn retry_waits_for_the_database_but_not_for_a_better_password() {
     };
     let begun = tokio::time::Instant::now();
     for kind in [ErrorKind::Auth, ErrorKind::SchemaMismatch, ErrorKind::InvalidUrl] {
-        let (result, _) = start("wrong", policy, Some(kind)).await;
+        let (result, _) = start("wrong", policy.clone(), Some(kind)).await;
         assert_eq!(result.unwrap_err().kind(), kind);
         let (result, _) = start("wrong", OnUnavailable::Fail, Some(kind)).await;
         assert_eq!(result.unwrap_err().kind(), kind);
     }
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    let (result, _) = start("away", policy, Some(ErrorKind::Unavailable)).await;
+    let (result, _) = start("away", policy.clone(), Some(ErrorKind::Unavailable)).await;
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(begun.elapsed() > Duration::from_secs(10) && begun.elapsed() <= Duration::from_secs(60));
 

@@ -11,6 +11,8 @@ use crate::job::JobArgs;
 use crate::jobs::JobsArgs;
 use crate::migrate::MigrateAction;
 use crate::record::RecordWhat;
+#[cfg(feature = "spool")]
+use crate::spool::{self, SpoolAction};
 use crate::vms::VmsArgs;
 use crate::{span, talk};
 
@@ -87,6 +89,13 @@ pub(crate) enum Command {
     Migrate {
         #[command(subcommand)]
         action: MigrateAction,
+    },
+    /// Look at the spool of an orchestrator, and get out what waits in it
+    #[cfg(feature = "spool")]
+    #[command(arg_required_else_help = true, after_help = spool::AFTER_HELP)]
+    Spool {
+        #[command(subcommand)]
+        action: SpoolAction,
     },
     /// Measure how many durable updates a second the database takes
     #[command(after_help = bench::AFTER_HELP)]

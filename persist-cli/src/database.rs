@@ -54,6 +54,12 @@ impl Database {
         }
     }
 
+    /// Whether somebody named it.
+    #[cfg(feature = "spool")]
+    pub(crate) fn is_given(&self) -> bool {
+        self.given != Given::Not
+    }
+
     /// The backend for reads: nothing is created or migrated, and the schema is one that can be read.
     pub(crate) async fn for_reading(&self) -> Result<Arc<dyn PersistBackend>, Failure> {
         let backend = self.existing(Deadlines::default()).await?;

@@ -17,6 +17,8 @@ mod output;
 mod record;
 mod signals;
 mod span;
+#[cfg(feature = "spool")]
+mod spool;
 mod table;
 mod talk;
 mod timeline;
@@ -65,6 +67,8 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Vms(args) => vms::run(args, context).await,
         Command::Job(args) => job::run(args, context).await,
         Command::Migrate { action } => migrate::run(action, context).await,
+        #[cfg(feature = "spool")]
+        Command::Spool { action } => spool::run(action, context).await,
         Command::Bench(args) => bench::run(args, context).await,
         Command::Health => health::run(context).await,
         Command::Completions { shell } => {

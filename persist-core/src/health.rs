@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::ErrorKind;
+use crate::outbox::OutboxStatus;
 use crate::time::{self, Timestamp};
 
 /// What is going on now.
@@ -15,7 +16,7 @@ pub enum Mode {
     Disabled,
     /// The database is in use.
     Ready,
-    /// The database is away: writes are dropped and counted, a probe tries to heal it.
+    /// The database is away: writes are dropped and counted, or kept in the spool; a probe tries to heal it.
     Degraded,
     /// After `close`. Told to those who watch the mode; `health` is then an error.
     Closed,
@@ -65,6 +66,31 @@ pub struct Health {
     pub flushed: u64,
     /// Kind of the last error, as a word.
     pub last_error: Option<String>,
+    /// What waits outside of the database; `None` where there is no spool.
+    pub spool: Option<SpoolHealth>,
+}
+
+/// How a spool is. What waits is not in the database yet; what is dead waits for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SpoolHealth {
+    /// What the file holds.
+    #[serde(flatten)]
+    pub held: OutboxStatus,
+    /// Age of the oldest entry that waits, microseconds.
+    pub oldest_age_us: Option<u64>,
+    /// Whether that is more than the spool was told to bear without an alarm.
+    pub overdue: bool,
+    /// The store that answered in place of the one that the entries belong to: nothing is replayed into it.
+    pub foreign: Option<Uuid>,
+    /// Updates that were taken, since the start.
+    pub spooled: u64,
+    /// Updates that the spool could not take, since the start: the caller has an error of each.
+    pub rejected: u64,
+    /// Entries that the database has since taken, since the start.
+    pub replayed: u64,
+    /// Those among them that the database answered with `Refused`.
+    pub refused: u64,
 }
 
 impl Health {
@@ -84,6 +110,7 @@ impl Health {
             flushes: 0,
             flushed: 0,
             last_error: None,
+            spool: None,
         }
     }
 

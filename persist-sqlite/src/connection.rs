@@ -13,14 +13,43 @@ use rusqlite::{Connection, OpenFlags};
 use crate::anchor::{self, Anchor};
 use crate::error::{self, Failed};
 
-/// Tells our files from those of other programs: "prst".
-pub(crate) const APPLICATION_ID: i32 = 0x7072_7374;
+/// What a file of ours holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// The tables of a store.
+    Store,
+    /// Updates that wait for a database.
+    Outbox,
+}
+
+impl Holds {
+    /// Tells our files from those of other programs, and from each other: "prst", "prso".
+    pub(crate) const fn application_id(self) -> i32 {
+        match self {
+            Self::Store => 0x7072_7374,
+            Self::Outbox => 0x7072_736f,
+        }
+    }
+
+    /// How many pages the log may grow to before it is moved into the file. A store's checkpoint rewrites pages that
+    /// changed often only once; an outbox is to be small on the disk.
+    fn pages_before_checkpoint(self) -> u32 {
+        match self {
+            Self::Store => 16_000,
+            Self::Outbox => 1_000,
+        }
+    }
+
+    /// What the log keeps of the disk after a long reader had let it grow.
+    fn largest_idle_log(self) -> u32 {
+        match self {
+            Self::Store => 64 << 20,
+            Self::Outbox => 4 << 20,
+        }
+    }
+}
 
 const CACHED_STATEMENTS: usize = 128;
-/// A checkpoint rewrites pages that changed often only once: the log may grow to some 32 MiB before.
-const PAGES_BEFORE_CHECKPOINT: u32 = 16_000;
-/// What the log keeps of the disk after a long reader had let it grow.
-const LARGEST_IDLE_LOG: u32 = 64 << 20;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +78,7 @@ pub(crate) struct Source {
     pub(crate) anchor: Option<Anchor>,
     /// Whether nothing may be written.
     pub(crate) is_read_only: bool,
+    pub(crate) holds: Holds,
 }
 
 impl Source {
@@ -58,18 +88,29 @@ impl Source {
     /// # Errors
     /// `Unavailable` for a missing file that may not be made; `InvalidUrl` for a missing folder.
     pub(crate) fn find(url: &SqliteUrl) -> Result<Self, Error> {
-        let is_read_only = url.mode == SqliteMode::ReadOnly;
-        let Some(path) = &url.path else {
-            return Ok(Self {
+        match &url.path {
+            Some(path) => Self::locate(path, url.mode, Holds::Store),
+            None => Ok(Self {
                 anchor: None,
-                is_read_only,
-            });
-        };
+                is_read_only: url.mode == SqliteMode::ReadOnly,
+                holds: Holds::Store,
+            }),
+        }
+    }
+
+    /// The same for a file.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) fn locate(path: &Path, mode: SqliteMode, holds: Holds) -> Result<Self, Error> {
         let missing = || {
-            let what = format!(
-                "there is no file {}; mode=rwc makes one, persist migrate up its tables",
-                path.display()
-            );
+            let path = path.display();
+            let what = match holds {
+                Holds::Store => {
+                    format!("there is no file {path}; mode=rwc makes one, persist migrate up its tables")
+                }
+                Holds::Outbox => format!("there is no spool {path}"),
+            };
             // A name mistyped does not heal by waiting; whoever heals in the background looks again all the same.
             Error::new(ErrorKind::Unavailable, what).retry_as(Retry::Never)
         };
@@ -79,7 +120,7 @@ impl Source {
         };
         let folder = match folder.canonicalize() {
             Ok(folder) => folder,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && url.mode == SqliteMode::Create => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && mode == SqliteMode::Create => {
                 let what = format!("there is no folder {}; make it first", folder.display());
                 return Err(Error::new(ErrorKind::InvalidUrl, what));
             }
@@ -90,10 +131,11 @@ impl Source {
             .file_name()
             .ok_or_else(|| Error::new(ErrorKind::InvalidUrl, "the path names no file"))?;
         let file = folder.join(name);
+        let is_read_only = mode == SqliteMode::ReadOnly;
         if !is_read_only {
             refuse_orphaned_log(&file)?;
         }
-        if url.mode == SqliteMode::Create {
+        if mode == SqliteMode::Create {
             let mut options = fs::OpenOptions::new();
             match options.write(true).create_new(true).mode(0o600).open(&file) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -108,7 +150,13 @@ impl Source {
         Ok(Self {
             anchor: Some(Anchor::at(file)),
             is_read_only,
+            holds,
         })
+    }
+
+    /// The file; `None` for `:memory:`.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.anchor.as_ref().map(Anchor::path)
     }
 
     /// Whether it is `:memory:`, which lives in its one connection.
@@ -151,7 +199,7 @@ pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connec
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "cache_size", role.cache())?;
-    check_owner(&connection)?;
+    check_owner(&connection, source.holds)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     if role == Role::Writer && !source.is_memory() {
         // Without the right to write SQLite opens to read, and says nothing.
@@ -159,7 +207,7 @@ pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connec
             let what = "the file can't be written; check its rights, or open it with mode=ro";
             return Err(Error::new(ErrorKind::ReadOnly, what).into());
         }
-        set_up_journal(&connection)?;
+        set_up_journal(&connection, source.holds)?;
     }
     Ok(connection)
 }
@@ -168,15 +216,23 @@ pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connec
 ///
 /// # Errors
 /// `SchemaMismatch` for another program's.
-pub(crate) fn check_owner(connection: &Connection) -> Result<(), Failed> {
+pub(crate) fn check_owner(connection: &Connection, holds: Holds) -> Result<(), Failed> {
     // In this order: whoever makes our first table signs the file in the same transaction, perhaps just now.
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema)";
     let in_use: bool = connection.query_row(sql, [], |row| row.get(0))?;
     let owner: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if owner == APPLICATION_ID || (owner == 0 && !in_use) {
+    if owner == holds.application_id() || (owner == 0 && !in_use) {
         return Ok(());
     }
-    let what = "the file is another program's database; nothing was changed; name another file";
+    let what = match owner {
+        _ if owner == Holds::Outbox.application_id() => {
+            "the file is a spool of persist, and no store; nothing was changed; name another file"
+        }
+        _ if owner == Holds::Store.application_id() => {
+            "the file is a store of persist, and no spool; nothing was changed; name another file"
+        }
+        _ => "the file is another program's database; nothing was changed; name another file",
+    };
     Err(Error::new(ErrorKind::SchemaMismatch, what)
         .with("application_id", owner)
         .into())
@@ -184,7 +240,7 @@ pub(crate) fn check_owner(connection: &Connection) -> Result<(), Failed> {
 
 /// Write-ahead log with a sync for each commit; where that is impossible a rollback journal, whose deletion
 /// must be synced too.
-pub(crate) fn set_up_journal(connection: &Connection) -> Result<(), Failed> {
+pub(crate) fn set_up_journal(connection: &Connection, holds: Holds) -> Result<(), Failed> {
     let set = |mode: &str| {
         connection.pragma_update_and_check(None, "journal_mode", mode, |row| row.get::<_, String>(0))
     };
@@ -195,8 +251,9 @@ pub(crate) fn set_up_journal(connection: &Connection) -> Result<(), Failed> {
     };
     if is_log {
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", PAGES_BEFORE_CHECKPOINT)?;
-        connection.pragma_update_and_check(None, "journal_size_limit", LARGEST_IDLE_LOG, |_| Ok(()))?;
+        connection.pragma_update(None, "wal_autocheckpoint", holds.pages_before_checkpoint())?;
+        connection
+            .pragma_update_and_check(None, "journal_size_limit", holds.largest_idle_log(), |_| Ok(()))?;
     } else {
         tracing::warn!(
             "no write-ahead log is possible here, as on a network file system: a rollback journal is used, \

@@ -5,43 +5,69 @@ use std::time::Instant;
 
 use persist_core::layer::{Counts, Ticket};
 use persist_core::metrics::Queued;
-use persist_core::{Claim, Error, Outcome, Result};
+use persist_core::{Error, Result};
+use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::error::{Failed, Phase, is_busy};
-use crate::merge::Merge;
 use crate::session::Session;
 use crate::worker::Writer;
 
+/// What a flush does with the updates of its callers: it merges them into a store, or keeps them in an outbox.
+pub(crate) trait Work: Send + Sync + 'static {
+    /// What one caller brings.
+    type Item: Send + 'static;
+    /// What one caller is answered.
+    type Answer: Send + 'static;
+
+    /// What metrics call the writer.
+    const NAME: &'static str;
+
+    /// How many updates it is.
+    fn updates(item: &Self::Item) -> usize;
+
+    /// Works in the transaction that is open, which is rolled back on an error; answers by position.
+    fn work(&self, connection: &Connection, items: &[&Self::Item]) -> Result<Vec<Self::Answer>, Failed>;
+
+    /// It was committed; nobody is answered yet.
+    fn committed(&self, _connection: &Connection, _items: &[&Self::Item]) {}
+
+    /// The commit failed, and may have been made.
+    fn in_doubt(&self) {}
+}
+
 /// The updates of one caller.
-pub(crate) struct Batch {
-    pub(crate) claims: Vec<Claim>,
+pub(crate) struct Batch<W: Work> {
+    pub(crate) item: W::Item,
     pub(crate) ticket: Ticket,
     /// Since when its caller waits.
     pub(crate) since: Instant,
     /// Until when the lock of the file is waited for.
     pub(crate) lock: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    pub(crate) reply: oneshot::Sender<Result<W::Answer>>,
     /// The room in the queue, given back with the batch.
     pub(crate) _room: OwnedSemaphorePermit,
     pub(crate) _queued: Queued,
 }
 
-impl Batch {
+impl<W: Work> Batch<W> {
     /// Whether the caller can't take it back any more.
     fn is_ours(&self) -> bool {
         self.ticket.take() || !self.ticket.is_withdrawn()
     }
 
-    fn answer(self, result: Result<Vec<Outcome>>) {
+    fn answer(self, result: Result<W::Answer>) {
         // A caller that went away has no wish to hear it.
         let _ = self.reply.send(result);
     }
 }
 
-/// Merges all of them, and answers all of them.
-pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
-    let counts = Arc::clone(&writer.counts);
+/// Those that are to be refused, and why.
+type Unbegun<W> = (Vec<Batch<W>>, Error);
+
+/// Works on all of them, and answers all of them.
+pub(crate) fn flush<W: Work>(writer: &mut Writer<W>, batches: Vec<Batch<W>>) {
+    let (counts, work) = (Arc::clone(&writer.counts), Arc::clone(&writer.work));
     if let Some(oldest) = batches.iter().map(|batch| batch.since).min() {
         counts.meter().waited(oldest.elapsed());
     }
@@ -64,13 +90,13 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
             }
         };
         let begun = Instant::now();
-        let merged = merge(session, &batches, &counts);
-        let updates = batches.iter().map(|batch| batch.claims.len()).sum();
-        counts.meter().flushed(updates, begun.elapsed(), merged.is_ok());
-        match merged {
-            Ok(outcomes) => {
-                for (batch, outcomes) in batches.into_iter().zip(outcomes) {
-                    batch.answer(Ok(outcomes));
+        let answers = commit(session, &*work, &batches, &counts);
+        let updates = batches.iter().map(|batch| W::updates(&batch.item)).sum();
+        counts.meter().flushed(updates, begun.elapsed(), answers.is_ok());
+        match answers {
+            Ok(answers) => {
+                for (batch, answer) in batches.into_iter().zip(answers) {
+                    batch.answer(Ok(answer));
                 }
             }
             // A value that the database refuses, a row that is damaged: only its own caller is to suffer. Halved and
@@ -84,14 +110,14 @@ pub(crate) fn flush(writer: &mut Writer, batches: Vec<Batch>) {
     }
 }
 
-fn refuse(batches: Vec<Batch>, error: &Error) {
+fn refuse<W: Work>(batches: Vec<Batch<W>>, error: &Error) {
     for batch in batches {
         batch.answer(Err(error.clone()));
     }
 }
 
 /// Takes the lock, and then the batches that nobody withdrew. Those whose time for it is up are answered.
-fn begin(session: &mut Session, mut batches: Vec<Batch>) -> Result<Vec<Batch>, (Vec<Batch>, Error)> {
+fn begin<W: Work>(session: &mut Session, mut batches: Vec<Batch<W>>) -> Result<Vec<Batch<W>>, Unbegun<W>> {
     loop {
         batches.retain(|batch| !batch.ticket.is_withdrawn());
         let Some(first) = batches.iter().map(|batch| batch.lock).min() else {
@@ -103,7 +129,7 @@ fn begin(session: &mut Session, mut batches: Vec<Batch>) -> Result<Vec<Batch>, (
                 let error = session.judge(error.into(), Phase::Statement);
                 let now = Instant::now();
                 // The one that was waited for, even where the clock is a millisecond behind.
-                let is_late = |batch: &mut Batch| batch.lock <= now.max(first);
+                let is_late = |batch: &mut Batch<W>| batch.lock <= now.max(first);
                 refuse(batches.extract_if(.., is_late).collect(), &error);
             }
             Err(failed) => {
@@ -119,13 +145,20 @@ fn begin(session: &mut Session, mut batches: Vec<Batch>) -> Result<Vec<Batch>, (
     Ok(batches)
 }
 
-/// Merges in the transaction that is open, and commits it. On an error it is rolled back.
-fn merge(session: &mut Session, batches: &[Batch], counts: &Counts) -> Result<Vec<Vec<Outcome>>> {
-    match outcomes(session, batches) {
-        Ok(outcomes) => {
-            session.commit()?;
-            counts.add(outcomes.iter().map(Vec::len).sum());
-            Ok(outcomes)
+/// Works in the transaction that is open, and commits it. On an error it is rolled back.
+fn commit<W: Work>(
+    session: &mut Session,
+    work: &W,
+    batches: &[Batch<W>],
+    counts: &Counts,
+) -> Result<Vec<W::Answer>> {
+    let items: Vec<_> = batches.iter().map(|batch| &batch.item).collect();
+    match work.work(&session.connection, &items) {
+        Ok(answers) => {
+            session.commit().inspect_err(|_| work.in_doubt())?;
+            work.committed(&session.connection, &items);
+            counts.add(items.into_iter().map(W::updates).sum());
+            Ok(answers)
         }
         Err(failed) => {
             let error = session.judge(failed, Phase::Statement);
@@ -133,15 +166,4 @@ fn merge(session: &mut Session, batches: &[Batch], counts: &Counts) -> Result<Ve
             Err(error)
         }
     }
-}
-
-fn outcomes(session: &Session, batches: &[Batch]) -> Result<Vec<Vec<Outcome>>, Failed> {
-    let mut merge = Merge::begin(&session.connection)?;
-    let mut all = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let each = batch.claims.iter().map(|claim| merge.one(claim));
-        all.push(each.collect::<Result<Vec<_>, _>>()?);
-    }
-    merge.finish()?;
-    Ok(all)
 }

@@ -9,6 +9,8 @@
 //! as on a network file system, a warning says so and a rollback journal with `synchronous=EXTRA` is used.
 //! `sqlite::memory:` is one connection, and gone with it.
 //!
+//! [`SqliteOutbox`] is a file of another kind: updates that wait for a database that is away.
+//!
 //! With `mode=ro` nothing is written to the database and nothing is migrated. SQLite still needs its `-shm` file
 //! beside a database in WAL mode: one that is there, or a folder in which it may make one.
 
@@ -24,6 +26,7 @@ mod flush;
 mod job;
 mod merge;
 mod migrate;
+mod outbox;
 mod prune;
 mod readers;
 mod records;
@@ -40,3 +43,4 @@ mod tests;
 
 pub use backend::SqliteBackend;
 pub use config::SqliteConfig;
+pub use outbox::{OutboxConfig, SqliteOutbox};

@@ -7,8 +7,35 @@ use persist_core::{Claim, Outcome};
 use rusqlite::Connection;
 
 use crate::error::Failed;
+use crate::flush::Work;
 use crate::rows::Rows;
 use crate::slots::Slots;
+
+/// The work of a store: what waits is merged, in its order.
+#[derive(Debug)]
+pub(crate) struct Merging;
+
+impl Work for Merging {
+    type Item = Vec<Claim>;
+    type Answer = Vec<Outcome>;
+
+    const NAME: &'static str = "sqlite";
+
+    fn updates(claims: &Vec<Claim>) -> usize {
+        claims.len()
+    }
+
+    fn work(&self, connection: &Connection, items: &[&Vec<Claim>]) -> Result<Vec<Vec<Outcome>>, Failed> {
+        let mut merge = Merge::begin(connection)?;
+        let mut all = Vec::with_capacity(items.len());
+        for claims in items {
+            let each = claims.iter().map(|claim| merge.one(claim));
+            all.push(each.collect::<Result<Vec<_>, _>>()?);
+        }
+        merge.finish()?;
+        Ok(all)
+    }
+}
 
 /// Merges claims in the transaction that the connection is in.
 pub(crate) struct Merge<'c, 'f> {

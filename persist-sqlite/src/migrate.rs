@@ -14,7 +14,7 @@ use persist_migration::records::{Records, unconfirmed};
 use persist_migration::{Migration, Step, list};
 use rusqlite::Connection;
 
-use crate::connection::{APPLICATION_ID, check_owner};
+use crate::connection::{Holds, check_owner};
 use crate::error::Failed;
 use crate::session::end_of;
 use crate::store::Store;
@@ -138,8 +138,8 @@ fn up_one(connection: &Connection) -> Result<Turn, Failed> {
     };
     if records.applied.is_empty() {
         // Somebody else may have made it theirs since it was opened.
-        check_owner(connection)?;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+        check_owner(connection, Holds::Store)?;
+        connection.pragma_update(None, "application_id", Holds::Store.application_id())?;
     }
     run(connection, &migration.up)?;
     records::note(connection, migration.name)?;

@@ -9,7 +9,7 @@ use persist_core::{Error, Result, UpdateOutcome};
 use rusqlite::Connection;
 
 use crate::anchor::{Anchor, Identity};
-use crate::connection::{self, Role, Source};
+use crate::connection::{self, Holds, Role, Source};
 use crate::error::{self, Failed, Phase};
 use crate::records;
 
@@ -20,6 +20,7 @@ const STEPS: i32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Connection,
+    holds: Holds,
     born: Instant,
     /// When a statement is interrupted, in microseconds since `born`.
     limit: Arc<AtomicU64>,
@@ -53,6 +54,7 @@ impl Session {
         )?;
         Ok(Self {
             connection,
+            holds: source.holds,
             born,
             limit,
             is_spoiled: false,
@@ -144,7 +146,8 @@ impl Session {
             Failed::Driver(error) => error,
         };
         self.is_spoiled |= error::spoils_connection(&error);
-        if error::may_be_schema(&error)
+        if self.holds == Holds::Store
+            && error::may_be_schema(&error)
             && let Ok(records) = records::read(&self.connection)
             && let Err(mismatch) = records.check(&persist_migration::list(Dialect::Sqlite))
         {

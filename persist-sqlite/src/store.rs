@@ -1,5 +1,6 @@
 //! The connections of one backend, and the ways in which calls run on them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rusqlite::Connection;
 use crate::config::SqliteConfig;
 use crate::connection::Source;
 use crate::error::Failed;
+use crate::merge::Merging;
 use crate::readers::Readers;
 use crate::session::end_of;
 use crate::worker::{Times, Worker, closed};
@@ -20,7 +22,7 @@ pub(crate) struct Store {
     /// None in memory, where everything goes to the one connection.
     readers: Option<Readers>,
     /// None where nothing may be written.
-    worker: Option<Worker>,
+    worker: Option<Worker<Merging>>,
     is_closed: AtomicBool,
 }
 
@@ -36,7 +38,7 @@ impl Store {
         let worker = if source.is_read_only {
             None
         } else {
-            Some(Worker::start(source.clone(), config.deadlines.connect).await?)
+            Some(Worker::start(source.clone(), Arc::new(Merging), config.deadlines.connect).await?)
         };
         let readers = (!source.is_memory()).then(|| Readers::new(source, config.readers));
         if let (None, Some(readers)) = (&worker, &readers) {
@@ -90,7 +92,7 @@ impl Store {
     /// Merges a chunk.
     pub(crate) async fn merge(&self, claims: Vec<Claim>, times: Times) -> Result<Vec<Outcome>> {
         match &self.worker {
-            Some(worker) => worker.merge(claims, times).await,
+            Some(worker) => worker.flush(claims, times).await,
             None => Err(read_only()),
         }
     }

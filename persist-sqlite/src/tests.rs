@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{SqliteBackend, SqliteConfig};
 
 /// Longer than anything here takes, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with room for one store.
 struct Place(TempDir);
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-fn url(text: &str) -> SqliteUrl {
+pub(crate) fn url(text: &str) -> SqliteUrl {
     match text.parse().unwrap() {
         persist_core::DbUrl::Sqlite(url) => url,
         other => panic!("{other}"),
@@ -63,15 +63,19 @@ fn url(text: &str) -> SqliteUrl {
 }
 
 /// Deadlines that only a hanging call meets.
-fn config(url: SqliteUrl) -> SqliteConfig {
+pub(crate) fn config(url: SqliteUrl) -> SqliteConfig {
+    SqliteConfig::new(url).deadlines(deadlines())
+}
+
+pub(crate) fn deadlines() -> Deadlines {
     let mut deadlines = Deadlines::default();
     for deadline in [&mut deadlines.connect, &mut deadlines.write, &mut deadlines.read] {
         *deadline = PATIENCE;
     }
-    SqliteConfig::new(url).deadlines(deadlines)
+    deadlines
 }
 
-async fn migrated(url: SqliteUrl) -> SqliteBackend {
+pub(crate) async fn migrated(url: SqliteUrl) -> SqliteBackend {
     let backend = SqliteBackend::open(config(url)).await.unwrap();
     schema(&backend).up().await.unwrap();
     backend
@@ -82,23 +86,23 @@ fn schema(backend: &SqliteBackend) -> &dyn persist_core::Schema {
     backend.schema().unwrap()
 }
 
-fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     time::from_micros(second * 1_000_000).unwrap()
 }
 
-fn id(number: u128) -> Uuid {
+pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-fn job(number: u128, state: JobState, second: i64) -> JobUpdate {
+pub(crate) fn job(number: u128, state: JobState, second: i64) -> JobUpdate {
     JobUpdate::new(id(number), state).at(at(second))
 }
 
-fn vm(number: u128, state: VmState, second: i64) -> VmUpdate {
+pub(crate) fn vm(number: u128, state: VmState, second: i64) -> VmUpdate {
     VmUpdate::new(id(number), "vm", state).at(at(second))
 }
 
-fn claim(update: impl Into<persist_core::Update>) -> Claim {
+pub(crate) fn claim(update: impl Into<persist_core::Update>) -> Claim {
     update.into().check(&SystemClock).unwrap()
 }
 

@@ -1,8 +1,9 @@
 //! The thread that owns the connection that writes, and the queue before it.
 //!
 //! What is queued runs in the order in which it came, whoever still waits for it. Updates that wait together
-//! are merged together (`flush`); anything else runs by itself.
+//! are worked on together (`flush`); anything else runs by itself.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,13 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use persist_core::layer::{Counts, Ticket};
-use persist_core::{Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
+use persist_core::{Error, ErrorKind, Result, UpdateOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout_at;
 
 use crate::connection::{Role, Source};
 use crate::error::{self, Failed, Phase};
-use crate::flush::{self, Batch};
+use crate::flush::{self, Batch, Work};
 use crate::session::{Session, end_of};
 
 /// Updates of one transaction, from which on no more callers are taken in: what a commit costs is then little
@@ -29,19 +30,20 @@ const IDLE: Duration = Duration::from_secs(1);
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// The end of the queue where callers stand.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    queue: Sender<Job>,
+pub(crate) struct Worker<W: Work> {
+    queue: Sender<Job<W>>,
     room: Arc<Semaphore>,
     counts: Arc<Counts>,
 }
 
+type Call<W> = Box<dyn FnOnce(&mut Writer<W>) + Send>;
+
 /// What the thread does.
-enum Job {
-    /// Merges updates, with others if others wait.
-    Merge(Batch),
+enum Job<W: Work> {
+    /// Updates, with others if others wait.
+    Flush(Batch<W>),
     /// Runs by itself.
-    Run(Box<dyn FnOnce(&mut Writer) + Send>),
+    Run(Call<W>),
     /// Ends the thread.
     Close(oneshot::Sender<()>),
 }
@@ -65,21 +67,21 @@ impl Times {
     }
 }
 
-impl Worker {
+impl<W: Work> Worker<W> {
     /// Starts the thread, which opens its connection.
     ///
     /// # Errors
     /// As opening does.
-    pub(crate) async fn start(source: Source, deadline: Duration) -> Result<Self> {
+    pub(crate) async fn start(source: Source, work: Arc<W>, deadline: Duration) -> Result<Self> {
         let times = Times::within(deadline);
-        let counts = Arc::new(Counts::new("sqlite"));
+        let counts = Arc::new(Counts::new(W::NAME));
         let counted = Arc::clone(&counts);
         let (queue, jobs) = channel();
         let (opened, answer) = oneshot::channel();
         let started = thread::Builder::new()
             .name("persist-sqlite".into())
             .spawn(move || {
-                let mut writer = Writer::new(source, counted);
+                let mut writer = Writer::new(source, work, counted);
                 let result = writer.open(times.lock);
                 let is_open = result.is_ok();
                 if opened.send(result).is_ok() && is_open {
@@ -104,15 +106,16 @@ impl Worker {
         })
     }
 
-    /// Merges at most [`FLUSH`] claims, in one transaction.
-    pub(crate) async fn merge(&self, claims: Vec<Claim>, times: Times) -> Result<Vec<Outcome>> {
+    /// Works on at most [`FLUSH`] updates, in one transaction.
+    pub(crate) async fn flush(&self, item: W::Item, times: Times) -> Result<W::Answer> {
         let since = Instant::now();
-        let room = self.room_for(claims.len(), times.end).await?;
-        let queued = self.counts.meter().queued(claims.len());
+        let updates = W::updates(&item);
+        let room = self.room_for(updates, times.end).await?;
+        let queued = self.counts.meter().queued(updates);
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         let batch = Batch {
-            claims,
+            item,
             ticket: ticket.clone(),
             since,
             lock: times.lock,
@@ -120,7 +123,7 @@ impl Worker {
             _room: room,
             _queued: queued,
         };
-        self.queue.send(Job::Merge(batch)).map_err(|_| closed())?;
+        self.queue.send(Job::Flush(batch)).map_err(|_| closed())?;
         answered(answer, &ticket, times.end).await
     }
 
@@ -145,7 +148,8 @@ impl Worker {
         self.run(until, move |session| session.read(until, work)).await
     }
 
-    async fn run<T: Send + 'static>(
+    /// Runs work on the connection as it is.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         until: Instant,
         work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
@@ -154,7 +158,7 @@ impl Worker {
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         let mine = ticket.clone();
-        let job = move |writer: &mut Writer| {
+        let job = move |writer: &mut Writer<W>| {
             let _room = room;
             if ticket.take() {
                 // Nobody listens to a caller that went away.
@@ -193,6 +197,14 @@ impl Worker {
     }
 }
 
+impl<W: Work> fmt::Debug for Worker<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("room", &self.room.available_permits())
+            .finish_non_exhaustive()
+    }
+}
+
 async fn answered<T>(answer: oneshot::Receiver<Result<T>>, ticket: &Ticket, until: Instant) -> Result<T> {
     match timeout_at(until.into(), answer).await {
         Ok(Ok(result)) => result,
@@ -220,18 +232,20 @@ fn lost() -> Error {
 }
 
 /// The connection that writes, opened again where something went wrong with it.
-pub(crate) struct Writer {
+pub(crate) struct Writer<W> {
     source: Source,
     session: Option<Session>,
+    pub(crate) work: Arc<W>,
     pub(crate) counts: Arc<Counts>,
 }
 
-impl Writer {
+impl<W: Work> Writer<W> {
     /// Without its connection yet.
-    pub(crate) fn new(source: Source, counts: Arc<Counts>) -> Self {
+    pub(crate) fn new(source: Source, work: Arc<W>, counts: Arc<Counts>) -> Self {
         Self {
             source,
             session: None,
+            work,
             counts,
         }
     }
@@ -286,7 +300,7 @@ impl Writer {
     }
 }
 
-fn run(mut writer: Writer, jobs: &Receiver<Job>) {
+fn run<W: Work>(mut writer: Writer<W>, jobs: &Receiver<Job<W>>) {
     let mut is_idle = true;
     let mut held = None;
     loop {
@@ -308,15 +322,15 @@ fn run(mut writer: Writer, jobs: &Receiver<Job>) {
         };
         is_idle = false;
         match job {
-            Job::Merge(first) => {
+            Job::Flush(first) => {
                 let (batches, next) = drain(first, jobs);
                 held = next;
                 writer.guarded(|writer| flush::flush(writer, batches));
             }
             Job::Run(work) => writer.guarded(work),
             Job::Close(reply) => {
-                // Closes the connection: what it answers, it is gone.
-                writer.session = None;
+                // Closes the connection, whatever it answers, and lets go of all else that the work holds.
+                drop(writer);
                 let _ = reply.send(());
                 return;
             }
@@ -325,13 +339,13 @@ fn run(mut writer: Writer, jobs: &Receiver<Job>) {
 }
 
 /// Whoever came while the last flush was at work goes into this one; nobody is waited for.
-fn drain(first: Batch, jobs: &Receiver<Job>) -> (Vec<Batch>, Option<Job>) {
-    let mut updates = first.claims.len();
+fn drain<W: Work>(first: Batch<W>, jobs: &Receiver<Job<W>>) -> (Vec<Batch<W>>, Option<Job<W>>) {
+    let mut updates = W::updates(&first.item);
     let mut batches = vec![first];
     while updates < FLUSH {
         match jobs.try_recv() {
-            Ok(Job::Merge(batch)) => {
-                updates += batch.claims.len();
+            Ok(Job::Flush(batch)) => {
+                updates += W::updates(&batch.item);
                 batches.push(batch);
             }
             Ok(other) => return (batches, Some(other)),

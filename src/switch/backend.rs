@@ -29,11 +29,16 @@ impl PersistBackend for Switch {
                 None => Ok(self.drop_all(claims.len())),
             };
         }
+        // Held to the end of the call: closing waits for what may yet go to the spool.
+        let _call = match &self.spool {
+            Some(spool) => Some(spool.calls.read().await),
+            None => None,
+        };
         self.writer()?;
         let mut outcomes = Vec::with_capacity(claims.len());
         // By chunks, so that `dropped` counts none that an earlier chunk has stored.
         for chunk in claims.chunks(CHUNK) {
-            let applied = self.apply_or_drop(chunk).await.map_err(|error| {
+            let applied = self.apply_chunk(chunk).await.map_err(|error| {
                 // What an earlier chunk has stored is not taken back.
                 let is_stored = |outcome: &Outcome| *outcome != Outcome::Dropped;
                 if outcomes.iter().any(is_stored) {
@@ -91,6 +96,7 @@ impl PersistBackend for Switch {
         let situation = self.situation.lock();
         health.since = Some(situation.since);
         (health.dropped, health.unknown) = self.counts();
+        health.spool = self.spool.as_ref().map(|spool| spool.health());
         Ok(health.last_error(situation.last_error))
     }
 
@@ -103,12 +109,10 @@ impl PersistBackend for Switch {
         };
         self.enabled.store(false, Ordering::Release);
         self.stop.send_replace(true);
-        let driver = match before {
-            State::Ready(driver) | State::Away(Some(driver)) => driver,
-            State::Disabled | State::Away(None) => {
-                self.ended.send_replace(true);
-                return Ok(());
-            }
+        let (driver, is_ready) = match before {
+            State::Ready(driver) => (Some(driver), true),
+            State::Away(driver) => (driver, false),
+            State::Disabled => (None, false),
             State::Closed => {
                 // Somebody else closes it, and may have given up waiting. An error: it lives in this switch.
                 let mut ended = self.ended.subscribe();
@@ -116,11 +120,26 @@ impl PersistBackend for Switch {
                 return ended.map_or_else(|_| Err(Error::deadline("close", within)), |_| Ok(()));
             }
         };
+        let spool = self.spool.clone();
+        if driver.is_none() && spool.is_none() {
+            self.ended.send_replace(true);
+            return Ok(());
+        }
         // In a task, so that a caller who gives up waiting does not stop the draining half-way.
         let ended = Ended(self.ended.clone());
         let closing = tokio::spawn(async move {
             let _ended = ended;
-            driver.close().await
+            if let Some(spool) = &spool {
+                spool.finish(driver.as_deref().filter(|_| is_ready)).await;
+            }
+            let closed = match driver {
+                Some(driver) => driver.close().await,
+                None => Ok(()),
+            };
+            if let Some(spool) = spool {
+                spool.close().await;
+            }
+            closed
         });
         let panicked =
             |_| Err(Error::new(ErrorKind::Internal, "the driver panicked while closing").during("close"));

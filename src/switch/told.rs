@@ -17,22 +17,38 @@ impl Switch {
             .map(ToString::to_string)
             .collect();
         let (dropped, unknown) = self.counts();
-        tracing::error!(backend = self.name, kind, %error, ?causes, dropped, unknown, held_back, "{what}");
+        let waiting = self.waiting();
+        tracing::error!(
+            backend = self.name, kind, %error, ?causes, dropped, unknown, waiting, held_back, "{what}"
+        );
     }
 
     /// As loudly as the outage was told: the end of one that no line told of needs none.
     pub(super) fn tell_on(&self) {
         let (dropped, unknown) = self.counts();
+        let waiting = self.waiting();
         if self.outages.lock().was_told() {
-            tracing::info!(backend = self.name, dropped, unknown, "persistence is on");
+            tracing::info!(
+                backend = self.name,
+                dropped,
+                unknown,
+                waiting,
+                "persistence is on"
+            );
         } else {
-            tracing::debug!(backend = self.name, dropped, unknown, "persistence is on");
+            tracing::debug!(
+                backend = self.name,
+                dropped,
+                unknown,
+                waiting,
+                "persistence is on"
+            );
         }
     }
 
     /// What `health` tells of last, also where errors are the caller's to see.
     pub(super) fn note(&self, error: &Error) {
-        if !Self::is_callers(error.kind()) {
+        if !self.is_callers(error.kind()) {
             self.situation.lock().last_error = Some(error.kind());
         }
     }

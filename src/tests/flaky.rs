@@ -20,14 +20,24 @@ pub(super) type Failure = Arc<Mutex<Option<ErrorKind>>>;
 pub(super) type Held = Arc<Mutex<Vec<tokio::sync::oneshot::Receiver<ErrorKind>>>>;
 
 #[derive(Debug)]
-struct Flaky {
-    store: Arc<MemoryBackend>,
+pub(super) struct Flaky {
+    /// Keeps the store there while it is open.
+    own: MemoryBackend,
+    /// Which store answers now.
+    name: Arc<Mutex<String>>,
     failure: Failure,
     held: Held,
     writes: Arc<AtomicU32>,
+    /// Whether it is well whatever fails.
+    pub(super) is_well: bool,
 }
 
 impl Flaky {
+    /// The store that answers: another may have taken the place of its own.
+    fn store(&self) -> MemoryBackend {
+        MemoryBackend::named(&self.name.lock())
+    }
+
     fn answer(&self) -> Result<()> {
         match *self.failure.lock() {
             Some(kind) => Err(Error::new(kind, "made to fail")),
@@ -62,40 +72,40 @@ impl PersistBackend for Flaky {
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.answer_to(claims)?;
-        self.store.apply(claims).await
+        self.store().apply(claims).await
     }
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
         self.answer()?;
-        self.store.job(id).await
+        self.store().job(id).await
     }
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        self.store.vm(key).await
+        self.store().vm(key).await
     }
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        self.store.jobs(query).await
+        self.store().jobs(query).await
     }
     async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        self.store.vms(query).await
+        self.store().vms(query).await
     }
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        self.store.events(query).await
+        self.store().events(query).await
     }
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        self.store.prune(request).await
+        self.store().prune(request).await
     }
     async fn health(&self) -> Result<Health> {
         // A full disk can still be read.
-        if *self.failure.lock() != Some(ErrorKind::Full) {
+        if !self.is_well && *self.failure.lock() != Some(ErrorKind::Full) {
             self.answer()?;
         }
-        self.store.health().await
+        self.store().health().await
     }
     async fn close(&self) -> Result<()> {
         let held = self.held.lock().pop();
         if let Some(held) = held {
             let _ = held.await;
         }
-        self.store.close().await
+        self.own.close().await
     }
 }
 
@@ -108,7 +118,8 @@ impl Capabilities for Flaky {
 /// Opens handles onto one store; what fails is up to the test.
 #[derive(Debug)]
 pub(super) struct Opener {
-    pub(super) name: String,
+    /// Which store answers.
+    pub(super) name: Arc<Mutex<String>>,
     pub(super) failure: Failure,
     pub(super) held: Held,
     pub(super) writes: Arc<AtomicU32>,
@@ -119,12 +130,7 @@ pub(super) struct Opener {
 impl Open for Opener {
     async fn open(&self) -> Result<Arc<dyn PersistBackend>> {
         assert!(!self.panics, "made to panic");
-        let driver = Flaky {
-            store: Arc::new(MemoryBackend::named(&self.name)),
-            failure: Arc::clone(&self.failure),
-            held: Arc::clone(&self.held),
-            writes: Arc::clone(&self.writes),
-        };
+        let driver = self.driver(&self.failure);
         driver.answer()?;
         Ok(Arc::new(driver))
     }
@@ -133,11 +139,23 @@ impl Open for Opener {
 impl Opener {
     pub(super) fn new(name: &str) -> Self {
         Self {
-            name: name.to_owned(),
+            name: Arc::new(Mutex::new(name.to_owned())),
             failure: Failure::default(),
             held: Held::default(),
             writes: Arc::default(),
             panics: false,
+        }
+    }
+
+    /// A driver of the store that answers now.
+    pub(super) fn driver(&self, failure: &Failure) -> Flaky {
+        Flaky {
+            own: MemoryBackend::named(&self.name.lock()),
+            name: Arc::clone(&self.name),
+            failure: Arc::clone(failure),
+            held: Arc::clone(&self.held),
+            writes: Arc::clone(&self.writes),
+            is_well: false,
         }
     }
 }
@@ -162,6 +180,7 @@ pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persi
         lasting: true,
         reopens: true,
         within: Duration::from_secs(10),
+        outbox: None,
     };
     Persist::builder(None)
         .actor("tester")

@@ -13,8 +13,8 @@ use proptest::test_runner::{Config, RngSeed};
 use crate::cluster;
 use crate::factory::{Factory, Store};
 use crate::place::{Database, Place};
-use crate::retold;
 use crate::pooler;
+use crate::retold;
 
 /// Connections of a handle: many cases at once must get by with a server's usual hundred.
 const CONNECTIONS: u32 = 4;

@@ -51,7 +51,7 @@ fn cases(kind: Kind) -> u32 {
         Kind::Memory => 200,
         Kind::SqliteMemory => 60,
         Kind::SqliteFile => 30,
-        Kind::Postgres => 20,
+        Kind::Postgres | Kind::Pooler => 20,
     }
 }
 

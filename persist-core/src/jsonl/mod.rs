@@ -7,11 +7,14 @@ pub use lines::{LINE_BYTES, Lines, NumberedLine};
 
 use uuid::Uuid;
 
-use crate::attributes::Attribute;
+use crate::attempt::Attempt;
+use crate::attributes::{Attribute, Attributes};
+use crate::claim::Claim;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::jsonl::shape::{Fields, Kind, Line, Scalar};
-use crate::state::{JobState, StateTable, VmState};
+use crate::state::{JobState, State, StateTable, VmState};
+use crate::subject::Subject;
 use crate::time;
 use crate::update::{JobUpdate, Update, VmUpdate};
 
@@ -168,30 +171,74 @@ impl Common {
 fn missing(field: &'static str) -> Error {
     Error::invalid(field, "is missing")
 }
+
 /// The line, without its line feed, of an event: the update that would claim and fill its slot.
 pub fn line(event: &Event) -> String {
+    write(&Said {
+        subject: &event.subject,
+        state: event.state,
+        at: event.at,
+        attempt: event.attempt(),
+        attributes: &event.attributes,
+        actor: event.actor.as_deref(),
+        reason: event.reason.as_deref(),
+    })
+}
+
+/// The line, without its line feed, of a claim. Reading and checking it gives an equal claim.
+///
+/// ```
+/// use persist_core::{JobState, JobUpdate, SystemClock, jsonl};
+/// let claim = JobUpdate::new(uuid::Uuid::from_u128(7), JobState::Queued).check(&SystemClock)?;
+/// assert_eq!(jsonl::parse(&jsonl::claim_line(&claim))?.check(&SystemClock)?, claim);
+/// # Ok::<(), persist_core::Error>(())
+/// ```
+pub fn claim_line(claim: &Claim) -> String {
+    write(&Said {
+        subject: claim.subject(),
+        state: claim.state(),
+        at: claim.at(),
+        attempt: claim.attempt(),
+        attributes: claim.attributes(),
+        actor: claim.actor(),
+        reason: claim.reason(),
+    })
+}
+
+/// What a line says.
+struct Said<'a> {
+    subject: &'a Subject,
+    state: State,
+    at: time::Timestamp,
+    attempt: Attempt,
+    attributes: &'a Attributes,
+    actor: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+fn write(said: &Said<'_>) -> String {
     let mut out = String::with_capacity(256);
-    out.push_str(if event.subject.is_vm() {
+    out.push_str(if said.subject.is_vm() {
         r#"{"vm":{"#
     } else {
         r#"{"job":{"#
     });
-    let (request_id, domain_name) = event.subject.key();
+    let (request_id, domain_name) = said.subject.key();
     member(&mut out, "request_id", Some(&request_id.to_string()));
     member(
         &mut out,
         "domain_name",
         Some(domain_name).filter(|name| !name.is_empty()),
     );
-    member(&mut out, "state", Some(event.state.name()));
-    member(&mut out, "at", Some(&time::format(event.at)));
+    member(&mut out, "state", Some(said.state.name()));
+    member(&mut out, "at", Some(&time::format(said.at)));
     out.push_str(",\"attempt\":");
-    out.push_str(&event.attempt().to_string());
+    out.push_str(&said.attempt.to_string());
     for attribute in Attribute::ALL {
-        member(&mut out, attribute.name(), event.attributes.get(attribute));
+        member(&mut out, attribute.name(), said.attributes.get(attribute));
     }
-    member(&mut out, "actor", event.actor.as_deref());
-    member(&mut out, "reason", event.reason.as_deref());
+    member(&mut out, "actor", said.actor);
+    member(&mut out, "reason", said.reason);
     out.push_str("}}");
     out
 }

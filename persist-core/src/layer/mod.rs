@@ -2,8 +2,8 @@
 
 mod coalesce;
 mod counts;
-mod fault;
 mod deadline;
+mod fault;
 mod observe;
 mod once_per;
 mod retry;
@@ -13,8 +13,8 @@ mod ticket;
 
 pub use coalesce::{Coalesce, Coalescing, Sink, Writer};
 pub use counts::Counts;
-pub use fault::{Fault, Faults, Faulty};
 pub use deadline::Deadlined;
+pub use fault::{Fault, Faults, Faulty};
 pub use observe::Observed;
 pub use once_per::OncePer;
 pub use retry::Retrying;

@@ -7,7 +7,7 @@ use persist_core::{ErrorKind, JobQuery, JobState, PersistBackend as _, UpdateOut
 use rusqlite::Connection;
 
 use super::{Place, claim, id, job, migrated, schema, url};
-use crate::connection::{APPLICATION_ID, set_up_journal};
+use crate::connection::{Holds, set_up_journal};
 use crate::error::Failed;
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn connections_are_set_up_to_lose_nothing_and_trust_nothing() {
         };
         Ok(pragmas.into_iter().map(value).collect::<Result<_, _>>()?)
     };
-    let expected = ["wal", "2", "0", &APPLICATION_ID.to_string(), "1"];
+    let expected = ["wal", "2", "0", &Holds::Store.application_id().to_string(), "1"];
     let times = crate::worker::Times::within(super::PATIENCE);
     assert_eq!(
         backend.store().write("test", times, settings).await.unwrap(),
@@ -203,7 +203,7 @@ async fn d7_read_only_refuses_writes_and_migrations_and_reads_on() {
 fn d8_without_a_log_the_journal_is_synced_harder() {
     // A database in memory takes no log either.
     let connection = Connection::open_in_memory().unwrap();
-    set_up_journal(&connection).unwrap();
+    set_up_journal(&connection, Holds::Store).unwrap();
     let synchronous: i64 = connection
         .pragma_query_value(None, "synchronous", |row| row.get(0))
         .unwrap();

@@ -14,21 +14,24 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{PATIENCE, Place, at, claim, config, id, job, migrated, url};
 use crate::connection::Source;
 use crate::flush::{Batch, flush};
+use crate::merge::Merging;
 use crate::worker::{Times, Writer};
 use crate::{SqliteBackend, SqliteConfig};
 
 type Answer = oneshot::Receiver<Result<Vec<Outcome>>>;
 
-fn batch(claims: Vec<Claim>, wait: Duration) -> (Batch, Ticket, Answer) {
+fn batch(claims: Vec<Claim>, wait: Duration) -> (Batch<Merging>, Ticket, Answer) {
     let (reply, answer) = oneshot::channel();
     let ticket = Ticket::default();
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let batch = Batch {
-        claims,
+        item: claims,
         ticket: ticket.clone(),
+        since: Instant::now(),
         lock: Instant::now() + wait,
         reply,
         _room: room,
+        _queued: Counts::new("sqlite").meter().queued(0),
     };
     (batch, ticket, answer)
 }
@@ -38,10 +41,11 @@ fn one(number: u128) -> Vec<Claim> {
 }
 
 /// A writer of a migrated file, called by hand.
-async fn writer(place: &Place) -> Writer {
+async fn writer(place: &Place) -> Writer<Merging> {
     place.migrated().await.close().await.unwrap();
     Writer::new(
         Source::find(&place.url("rw")).unwrap(),
+        Arc::new(Merging),
         Arc::new(Counts::new("sqlite")),
     )
 }

@@ -1,0 +1,154 @@
+//! Updates, while the driver comes and goes.
+
+use std::sync::atomic::Ordering;
+
+use persist_core::{Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
+use tokio::time::Instant;
+
+use super::Switch;
+use crate::spool::Met;
+
+/// What a step of emptying the spool came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Drained {
+    /// It went on to this number.
+    Until(u64),
+    /// Nothing waits behind it, or there is no database.
+    Nothing,
+    Failed,
+}
+
+impl Switch {
+    /// Applies a chunk. What the database could not take goes to the spool, or is dropped and counted.
+    pub(super) async fn apply_chunk(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
+        loop {
+            let Some((driver, epoch)) = self.writer()? else {
+                return match self.spool {
+                    Some(_) => self.spool_chunk(chunk, None).await,
+                    None => Ok(self.drop_all(chunk.len())),
+                };
+            };
+            let begun = Instant::now();
+            let error = match driver.apply(chunk).await {
+                Ok(outcomes) => {
+                    *self.stored.lock() = Some(Instant::now());
+                    return Ok(outcomes);
+                }
+                Err(error) => error,
+            };
+            if self.was_replaced(epoch, &error) {
+                continue;
+            }
+            if self.is_callers(error.kind()) {
+                return Err(error);
+            }
+            if Self::is_of_one_call(&error) || self.stored_beside(begun, &error) {
+                let spooled = "updates are kept in the spool";
+                self.tell(
+                    &error,
+                    if self.spool.is_some() {
+                        spooled
+                    } else {
+                        "updates are dropped"
+                    },
+                );
+            } else {
+                self.turn_off(epoch, &error);
+            }
+            if self.spool.is_some() {
+                return self.spool_chunk(chunk, Some(error)).await;
+            }
+            return Ok(match error.outcome() {
+                UpdateOutcome::NotApplied => self.drop_all(chunk.len()),
+                UpdateOutcome::Unknown => {
+                    self.unknown.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    self.modes.meter.unknown(chunk.len());
+                    vec![Outcome::Dropped; chunk.len()]
+                }
+            });
+        }
+    }
+
+    /// Keeps a chunk in the spool, after this error of the database.
+    async fn spool_chunk(&self, chunk: &[Claim], met: Option<Error>) -> Result<Vec<Outcome>> {
+        let Some(spool) = &self.spool else {
+            return Err(super::closed("apply"));
+        };
+        let kept = spool.keep(chunk).await.map_err(|error| {
+            self.tell(
+                &error,
+                "the spool can't take updates: their callers have the error",
+            );
+            match met {
+                // What the database may have is not unapplied for a full spool.
+                Some(met) if met.outcome() == UpdateOutcome::Unknown => error
+                    .outcome_as(UpdateOutcome::Unknown)
+                    .with("database", met.kind().name()),
+                Some(met) => error.with("database", met.kind().name()),
+                None => error,
+            }
+        });
+        // After the push: it turned on before, or will wake the task itself.
+        if self.is_ready() {
+            spool.wake();
+        }
+        kept
+    }
+
+    /// Takes a step of emptying the spool.
+    pub(crate) async fn drain(&self, after: u64) -> Drained {
+        let Some(spool) = &self.spool else {
+            return Drained::Nothing;
+        };
+        let _steps = spool.steps.lock().await;
+        let Ok(Some((driver, epoch))) = self.writer() else {
+            return Drained::Nothing;
+        };
+        let begun = Instant::now();
+        match spool.step(&*driver, after).await {
+            Ok(Some(next)) => {
+                *self.stored.lock() = Some(Instant::now());
+                Drained::Until(next)
+            }
+            Ok(None) => Drained::Nothing,
+            Err(Met::Database(error)) if self.was_replaced(epoch, &error) => Drained::Until(after),
+            Err(Met::Database(error)) => {
+                if Self::is_of_one_call(&error) || self.stored_beside(begun, &error) {
+                    self.tell(&error, "the spool could not be replayed; it will be tried again");
+                } else {
+                    self.turn_off(epoch, &error);
+                }
+                Drained::Failed
+            }
+            Err(Met::Spool(error)) => {
+                self.tell(
+                    &error,
+                    "the spool could not be replayed for its own disk; it will be tried again",
+                );
+                Drained::Failed
+            }
+        }
+    }
+
+    /// Whether an error says nothing about the next call: a lock held too long, a row that can't be read.
+    fn is_of_one_call(error: &Error) -> bool {
+        error.kind() == ErrorKind::Busy || error.is_of_one_claim()
+    }
+
+    /// Whether a call ran out of time while others were answered in the second half of it: a row that somebody
+    /// locked, not an outage.
+    fn stored_beside(&self, begun: Instant, error: &Error) -> bool {
+        let stored = self.stored.lock().map(|stored| stored.elapsed());
+        error.kind() == ErrorKind::Timeout && stored.is_some_and(|ago| ago < begun.elapsed() / 2)
+    }
+
+    /// Whether an error is the caller's to handle also where history is optional, or can wait in a spool.
+    pub(super) fn is_callers(&self, kind: ErrorKind) -> bool {
+        match kind {
+            ErrorKind::InvalidInput => true,
+            // A driver that was closed under a spool is one more failure.
+            ErrorKind::Closed | ErrorKind::Unsupported => self.spool.is_none(),
+            _ => false,
+        }
+    }
+}
