@@ -351,10 +351,16 @@ impl Switch {
             State::Disabled => {
                 Error::new(ErrorKind::Unavailable, "persistence is off").retry_as(Retry::Never)
             }
-            State::Away(_) => Error::new(
-                ErrorKind::Unavailable,
-                "the database is away; trying again in the background",
-            ),
+            State::Away(_) => {
+                let what = match self.waiting() {
+                    0 => "the database is away; trying again in the background".to_owned(),
+                    waiting => format!(
+                        "the database is away, and {waiting} updates wait for it in the spool; trying again in the \
+                         background"
+                    ),
+                };
+                Error::new(ErrorKind::Unavailable, what)
+            }
         };
         Err(error.during(operation))
     }

@@ -29,12 +29,12 @@ impl PersistBackend for Switch {
                 None => Ok(self.drop_all(claims.len())),
             };
         }
+        self.writer()?;
         // Held to the end of the call: closing waits for what may yet go to the spool.
         let _call = match &self.spool {
             Some(spool) => Some(spool.calls.read().await),
             None => None,
         };
-        self.writer()?;
         let mut outcomes = Vec::with_capacity(claims.len());
         // By chunks, so that `dropped` counts none that an earlier chunk has stored.
         for chunk in claims.chunks(CHUNK) {

@@ -104,12 +104,13 @@ impl Switch {
         let Ok(Some((driver, epoch))) = self.writer() else {
             return Drained::Nothing;
         };
-        let begun = Instant::now();
-        match spool.step(&*driver, after).await {
-            Ok(Some(next)) => {
-                *self.stored.lock() = Some(Instant::now());
-                Drained::Until(next)
-            }
+        let (begun, before) = (Instant::now(), spool.taken());
+        let stepped = spool.step(&*driver, after).await;
+        if spool.taken() > before {
+            *self.stored.lock() = Some(Instant::now());
+        }
+        match stepped {
+            Ok(Some(next)) => Drained::Until(next),
             Ok(None) => Drained::Nothing,
             Err(Met::Database(error)) if self.was_replaced(epoch, &error) => Drained::Until(after),
             Err(Met::Database(error)) => {

@@ -6,6 +6,7 @@
 )]
 
 mod retries;
+mod spooled;
 
 use std::time::{Duration, Instant};
 

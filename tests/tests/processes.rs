@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use persist::{
-    Clock as _, Deadlines, ErrorKind, JobState, JobUpdate, OnUnavailable, Persist, SystemClock, time,
+    Clock as _, Deadlines, ErrorKind, JobState, JobUpdate, OnUnavailable, Outbox as _, Persist, SqliteOutbox,
+    SystemClock, time,
 };
 use persist_tests::cluster::{Cluster, Options, Stop};
 use persist_tests::place::{self, Database, Place};
@@ -143,6 +144,52 @@ async fn killed_import(database: Database) {
         stored.into_iter().collect::<BTreeSet<_>>(),
         lines.into_iter().collect()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_sigkill_of_a_spooling_process_loses_nothing_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool.db");
+    let path = path.to_str().unwrap();
+    let away = format!(
+        "postgres://ci@127.0.0.1:{}/ci",
+        persist_tests::cluster::free_port()
+    );
+    let mut told = BTreeSet::new();
+    for round in 0..6 {
+        let mut running = Running::start(&mut peer(["spool", &away, path]));
+        let wanted = rand::rng().random_range(1..300);
+        let mut lines = take(&running, wanted);
+        lines.extend(running.kill());
+        // The last line may be cut by the kill: then it was not said.
+        let whole = lines.iter().filter_map(|line| line.strip_suffix(" spooled ."));
+        let before = told.len();
+        told.extend(whole.map(|number| number.parse::<u64>().unwrap()));
+        assert!(round > 0 || told.len() > before);
+        let (outbox, holder) = SqliteOutbox::look(path).await.unwrap();
+        assert_eq!(holder, None, "the lock of a killed process is free");
+        let entries = outbox.waiting(0, u32::MAX).await.unwrap();
+        let kept: BTreeSet<_> = entries
+            .iter()
+            .map(|entry| entry.claim().unwrap().subject().request_id())
+            .collect();
+        for number in &told {
+            assert!(
+                kept.contains(&sample::id(*number)),
+                "round {round}: {number} was acknowledged and is gone"
+            );
+        }
+    }
+    // The next process gets them into the store.
+    let place = Place::empty(Database::Sqlite);
+    let backend = place.migrated().await.unwrap();
+    let arguments = ["--database-url", place.url(), "spool", "replay", "--spool", path];
+    process::run(&mut process::persist(arguments)).ok();
+    for number in &told {
+        assert!(backend.job(sample::id(*number)).await.unwrap().is_some());
+    }
+    assert_eq!(place.strays().await, [""; 0]);
+    place::fold_holds(&backend).await;
 }
 
 /// A bench that goes on for longer than the test, and tells what was acknowledged.

@@ -316,6 +316,7 @@ fn stored(kind: Kind) -> Result<(), Failed> {
         prop_assert_eq!(history.len(), 1);
         prop_assert_eq!(&history[0].subject, claim.subject());
         prop_assert_eq!(history[0].slot(), Slot::claimed_by(&claim));
+        prop_assert_eq!(jsonl::claim_line(&claim), jsonl::line(&history[0]));
         prop_assert_eq!(
             imported(&[jsonl::line(&history[0])]).map_err(failed)?,
             std::slice::from_ref(&claim)

@@ -1,14 +1,17 @@
 //! A process of the tests that uses persist as an orchestrator does, so that tests can race, freeze and kill it.
 //!
 //! `start URL` goes through `Persist::new`; `up URL [MILLISECONDS]` migrates, waiting so long for others;
-//! `write URL SEED ROUNDS` records random updates of a few subjects. Settings come as arguments, answers are lines
+//! `write URL SEED ROUNDS` records random updates of a few subjects; `spool URL PATH` records one job after the other
+//! with a spool, from several callers, and tells each outcome. Settings come as arguments, answers are lines
 //! on stdout, what the library logs goes to stderr as `RUST_LOG` says.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use persist::{Deadlines, JobQuery, JobState, OpenOptions, Persist, Update};
+use persist::{Deadlines, JobQuery, JobState, OnUnavailable, OpenOptions, Persist, Spool, Update};
 use persist_tests::contention;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -39,7 +42,8 @@ async fn main() -> ExitCode {
             Err(error) => Err(error.into()),
         },
         ["write", url, seed, rounds] => write(url, seed, rounds).await,
-        _ => Err("start URL, up URL [MILLISECONDS] or write URL SEED ROUNDS".into()),
+        ["spool", url, path] => spool(url, path).await,
+        _ => Err("start URL, up URL [MILLISECONDS], write URL SEED ROUNDS or spool URL PATH".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,5 +102,30 @@ async fn write(url: &str, seed: &str, rounds: &str) -> Result {
     }
     persist.close().await?;
     println!("done");
+    Ok(())
+}
+
+async fn spool(url: &str, path: &str) -> Result {
+    let persist =
+        Persist::builder(Some(url.to_owned())).on_unavailable(OnUnavailable::Spool(Spool::new(path)));
+    let persist = persist.connect().await?;
+    let next = Arc::new(AtomicU64::new(1));
+    let callers: Vec<_> = (0..16)
+        .map(|_| {
+            let (persist, next) = (persist.clone(), Arc::clone(&next));
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let update = persist_tests::sample::job(number, JobState::Queued);
+                    let outcome = persist.record_job_state(update).await?;
+                    println!("{number} {outcome} .");
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        let ended: persist::Result<()> = caller.await?;
+        ended?;
+    }
     Ok(())
 }
