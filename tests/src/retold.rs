@@ -213,3 +213,6 @@ impl Capabilities for Retold {
         self.inner.schema()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,11 +101,10 @@ fn healthy(runtime: &Handle) -> Result<(), Failed> {
 }
 
 /// Defects that random schedules find, each with the most calls that are left of the schedule.
-const SCHEDULED: [(Defect, usize); 14] = [
+const SCHEDULED: [(Defect, usize); 13] = [
     (Defect::Write(Writes::StoresNothing), 1),
     (Defect::Write(Writes::LateIsDropped), 2),
     (Defect::Write(Writes::LateReadsApplied), 2),
-    (Defect::Write(Writes::FilledReadsUnchanged), 2),
     (Defect::Write(Writes::UnchangedReadsApplied), 2),
     (Defect::Write(Writes::RefusedIsError), 2),
     (Defect::Write(Writes::AlwaysCreated), 2),

@@ -3,8 +3,8 @@
 //!
 //! A [`Schedule`] has a few callers at once, whose calls fail before or after they ran, are delayed, freeze or are
 //! dropped. Afterwards all that was acknowledged must be in the store as it was told, what is unknown may be there,
-//! nothing else is, and each row is the fold of its history. A schedule that ends otherwise is shrunk to the
-//! fewest calls that still do.
+//! nothing else is, and each row is the fold of its history. A schedule that ends otherwise is shrunk to a
+//! few calls that still do.
 //!
 //! [`run`](crate::run) does this to every kind of store for two seconds. `PROPTEST_CASES` asks for a number of
 //! schedules instead, and `PROPTEST_RNG_SEED` for those that a run has printed.
@@ -106,7 +106,7 @@ impl fmt::Display for Covered {
 pub struct Broken {
     /// Of the search that found it.
     pub seed: u64,
-    /// What is left of it when every call that is not needed is gone.
+    /// What is left of it after shrinking.
     pub schedule: Schedule,
     /// What is wrong.
     pub why: String,
@@ -125,7 +125,7 @@ impl fmt::Display for Broken {
 /// Runs schedules on stores of one kind, until one ends wrong.
 ///
 /// # Errors
-/// The shrunk schedule. Where callers raced, fewer calls may have been wrong by chance only.
+/// The shrunk schedule. Where callers raced it may hold calls that are not needed.
 ///
 /// # Panics
 /// If it is called inside of a runtime's task: it waits for the stores.

@@ -181,12 +181,16 @@ impl Caller {
                 }
                 (None, _) => Known::Unknown,
             };
-            if let Known::Told(_) = known {
-                let highest = self
-                    .highest
-                    .entry(claim.subject().clone())
-                    .or_insert(claim.rank());
-                *highest = claim.rank().max(*highest);
+            if let Known::Told(outcome) = known {
+                let (subject, rank) = (claim.subject(), claim.rank());
+                let before = self.highest.get(subject).copied();
+                if matches!(outcome, Outcome::Applied { .. }) && before >= Some(rank) {
+                    return Err(format!(
+                        "{outcome:?} is told of {rank:?}, and {before:?} was before"
+                    ));
+                }
+                self.highest
+                    .insert(subject.clone(), before.max(Some(rank)).unwrap_or(rank));
             }
             self.played.said.push(Said {
                 claim: claim.clone(),
