@@ -52,7 +52,7 @@ pub struct PostgresUrl {
     pub parameters: Vec<(&'static str, String)>,
     /// `persist_schema`: the schema of our tables, instead of the first of the search path.
     pub schema: Option<String>,
-    /// `persist_pooler=transaction`: PgBouncer or its like stands between.
+    /// `persist_pooler=transaction`: PgBouncer or its like stands between. What it would drop, as `options`, is refused.
     pub pooler: bool,
 }
 
@@ -227,8 +227,8 @@ fn postgres(rest: &str) -> Result<PostgresUrl> {
     for (key, value) in parsed.query_pairs() {
         postgres_parameter(&mut url, &key, value.into_owned())?;
     }
-    let of_session = |name: &str| ["options", "statement-cache-capacity"].contains(&name);
-    if url.pooler && url.parameters.iter().any(|(name, _)| of_session(name)) {
+    let of_session = |(name, _): &(&str, String)| ["options", "statement-cache-capacity"].contains(name);
+    if url.pooler && url.parameters.iter().any(of_session) {
         let what =
             "options and statement-cache-capacity can't be used with persist_pooler; set options on the role";
         return Err(invalid(what));

@@ -38,8 +38,9 @@ impl PostgresBackend {
     /// Connects. Neither migrates nor looks at the schema.
     ///
     /// # Errors
-    /// `InvalidUrl`, `Auth`, `Unavailable`, `Timeout`; `ReadOnly` for a standby; `Unsupported` for a server
-    /// that is too old or is set to another isolation level.
+    /// `InvalidUrl`, also for a certificate or key that can't be read and where `persist_pooler` is missing; `Auth`,
+    /// also for a server that TLS does not trust; `Unavailable`, `Timeout`; `ReadOnly` for a standby; `Unsupported` for
+    /// a server that is too old or is set to another isolation level.
     pub async fn connect(config: PostgresConfig) -> Result<Self> {
         let pool = Pool::new(&config).map_err(|error| error.during("connect"))?;
         pool.probe(config.deadlines.connect)

@@ -1,6 +1,8 @@
 //! PgBouncer in transaction mode between us and the server. Numbers are those of the table of failures; the whole
 //! suite passes through it in `conformance_pgbouncer`.
 
+use std::time::Duration;
+
 use persist::{Down, Error, ErrorKind, EventQuery, JobState, OnUnavailable, Persist};
 use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
 use persist_tests::place::{Database, Place, fold_holds};
@@ -8,7 +10,7 @@ use persist_tests::pooler::{self, Pooler};
 use persist_tests::process;
 use persist_tests::sample;
 
-use super::connect;
+use super::{SLACK, connect};
 
 /// Startup parameters that a pooler lets pass, and forgets.
 const IGNORES: [(&str, &str); 1] = [("ignore_startup_parameters", "extra_float_digits,options")];
@@ -155,6 +157,19 @@ async fn c14_a_server_that_restarts_behind_a_pooler_costs_nothing_that_was_told(
     }
     fold_holds(&persist.backend()).await;
     persist.close().await.unwrap();
+
+    // A start meanwhile says so, as an outage that passes.
+    cluster.stop(Stop::Fast);
+    let (away, took) = connect(place.url(), OnUnavailable::Fail, Duration::from_secs(2)).await;
+    let error = away.map(drop).unwrap_err();
+    assert!(
+        error.is_retryable() && took < Duration::from_secs(2) + SLACK,
+        "{took:?}: {error:?}"
+    );
+    cluster.resume();
+    let within = process::BOUND;
+    let (back, _) = connect(place.url(), OnUnavailable::Retry { within }, within).await;
+    back.unwrap().close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
