@@ -15,7 +15,6 @@ use crate::connector::{Brought, Connector, Location};
 use crate::heal::{BETWEEN_WARNINGS, backoff};
 use crate::persist::Persist;
 use crate::scheme::{OpenOptions, check_compiled_in};
-use crate::shared::Shared;
 #[cfg(feature = "spool")]
 use crate::spool::Spool;
 #[cfg(any(feature = "spool", all(test, feature = "memory")))]
@@ -192,7 +191,7 @@ impl Builder {
             reopens: false,
             within: deadlines.connect,
             outbox: None,
-            open: Arc::new(Brought(Arc::new(Deadlined::new(Shared(backend), deadlines)))),
+            open: Arc::new(Brought(Arc::new(Deadlined::over(backend, deadlines)))),
         }
     }
 
@@ -203,7 +202,8 @@ impl Builder {
             OnUnavailable::Fail => Switch::strict(connector.connect(Duration::MAX).await?, has_schema, clock),
             OnUnavailable::Retry { within } => {
                 let driver = wait(&connector, within).await?;
-                Switch::strict(Arc::new(Retrying::new(Shared(driver), within)), has_schema, clock)
+                let trusted = Retrying::over(driver, within).trusting(&self.options.deadlines);
+                Switch::strict(Arc::new(trusted), has_schema, clock)
             }
             OnUnavailable::BestEffort => {
                 let connector = Arc::new(connector);

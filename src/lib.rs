@@ -68,7 +68,6 @@ mod heal;
 mod persist;
 mod schema;
 mod scheme;
-mod shared;
 mod spool;
 mod switch;
 #[cfg(all(test, feature = "memory"))]

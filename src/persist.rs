@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use crate::attempts::Warned;
 use crate::builder::{Builder, OnUnavailable};
-use crate::shared::Shared;
 use crate::switch::{AsItStands, Switch};
 
 /// Records job states and VM events, and reads them back. Cheap to clone; clones share everything.
@@ -24,7 +23,7 @@ pub struct Persist(Arc<Inner>);
 struct Inner {
     switch: Arc<Switch>,
     /// The switch, with every call told of.
-    backend: Arc<Observed<Shared>>,
+    backend: Arc<Observed<Switch>>,
     clock: Arc<dyn Clock>,
     actor: Option<String>,
     warned: Warned,
@@ -82,9 +81,8 @@ impl Persist {
         actor: Option<String>,
         slow: Duration,
     ) -> Self {
-        let shared = Shared(Arc::clone(&switch) as Arc<dyn PersistBackend>);
         Self(Arc::new(Inner {
-            backend: Arc::new(Observed::new(shared, slow)),
+            backend: Arc::new(Observed::over(Arc::clone(&switch), slow)),
             switch,
             clock,
             actor,
@@ -124,10 +122,8 @@ impl Persist {
         if switch.is_disabled() {
             return Ok(switch.drop_all(updates.len()));
         }
-        let checked = updates.into_iter().enumerate().map(|(index, update)| {
-            let claim = update.actor_or(self.0.actor.as_deref()).check(&*self.0.clock);
-            claim.map_err(|error| error.with("index", index).during("record"))
-        });
+        let updates = updates.into_iter().enumerate();
+        let checked = updates.map(|(index, update)| self.check(index, update));
         let claims = checked.collect::<Result<Vec<Claim>>>()?;
         let outcomes = self.0.backend.apply(&claims).await?;
         for (claim, outcome) in claims.iter().zip(&outcomes) {
@@ -137,11 +133,24 @@ impl Persist {
     }
 
     async fn record_one(&self, update: Update) -> Result<Outcome> {
-        let outcomes = self.record(vec![update]).await?;
-        outcomes.into_iter().next().ok_or_else(|| {
+        let switch = &self.0.switch;
+        if switch.is_disabled() {
+            switch.drop_all(1);
+            return Ok(Outcome::Dropped);
+        }
+        let claim = self.check(0, update)?;
+        let outcomes = self.0.backend.apply(std::slice::from_ref(&claim)).await?;
+        let outcome = outcomes.into_iter().next().ok_or_else(|| {
             let kind = persist_core::ErrorKind::Internal;
             persist_core::Error::new(kind, "the backend gave no outcome").during("record")
-        })
+        })?;
+        self.0.warned.look(claim.subject(), claim.attempt(), &outcome);
+        Ok(outcome)
+    }
+
+    fn check(&self, index: usize, update: Update) -> Result<Claim> {
+        let claim = update.actor_or(self.0.actor.as_deref()).check(&*self.0.clock);
+        claim.map_err(|error| error.with("index", index).during("record"))
     }
 
     /// The job of this id, if any update of it has come.

@@ -44,7 +44,13 @@ pub struct Deadlined<B: ?Sized> {
 impl<B: PersistBackend> Deadlined<B> {
     /// Over `inner`.
     pub fn new(inner: B, deadlines: Deadlines) -> Self {
-        let inner = Arc::new(inner);
+        Self::over(Arc::new(inner), deadlines)
+    }
+}
+
+impl<B: PersistBackend + ?Sized> Deadlined<B> {
+    /// Over a backend that others have too.
+    pub fn over(inner: Arc<B>, deadlines: Deadlines) -> Self {
         Self { deadlines, inner }
     }
 
@@ -83,7 +89,7 @@ fn panicked(operation: &'static str) -> Error {
     reason = "a layer that forgets a method changes the contract"
 )]
 #[async_trait]
-impl<B: PersistBackend> PersistBackend for Deadlined<B> {
+impl<B: PersistBackend + ?Sized> PersistBackend for Deadlined<B> {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -175,7 +181,7 @@ impl<B: PersistBackend> PersistBackend for Deadlined<B> {
     }
 }
 
-impl<B: PersistBackend> Capabilities for Deadlined<B> {
+impl<B: PersistBackend + ?Sized> Capabilities for Deadlined<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
     }

@@ -1,5 +1,6 @@
 //! Tells of every call: a span, metrics, and a line for one that was slow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,12 +44,19 @@ pub struct Observed<B: ?Sized> {
     meter: Meter,
     slow: Duration,
     line: OncePer,
-    inner: B,
+    inner: Arc<B>,
 }
 
 impl<B: PersistBackend> Observed<B> {
     /// Over `inner`; a call that takes longer than `slow` is told in the log.
     pub fn new(inner: B, slow: Duration) -> Self {
+        Self::over(Arc::new(inner), slow)
+    }
+}
+
+impl<B: PersistBackend + ?Sized> Observed<B> {
+    /// Over a backend that others have too.
+    pub fn over(inner: Arc<B>, slow: Duration) -> Self {
         Self {
             meter: Meter::new(inner.name()),
             slow,
@@ -68,20 +76,22 @@ impl<B: PersistBackend> Observed<B> {
             meter: &self.meter,
             operation,
             begun: Instant::now(),
-            outcome: "cancelled",
+            ended: None,
         };
         let result = call.instrument(span.clone()).await;
-        if let Err(error) = &result {
-            call_meter.outcome = error.kind().name();
-            tell(&span, error);
-        } else {
-            call_meter.outcome = "ok";
-        }
+        let outcome = match &result {
+            Ok(_) => "ok",
+            Err(error) => {
+                tell(&span, error);
+                error.kind().name()
+            }
+        };
         let took = call_meter.begun.elapsed();
+        call_meter.ended = Some((outcome, took));
         if took > self.slow {
             self.meter.slow(operation);
             if let Some(held_back) = self.line.pass() {
-                let (backend, outcome) = (self.meter.backend, call_meter.outcome);
+                let backend = self.meter.backend;
                 let (operation, took_ms) = (operation.name(), took.as_millis() as u64);
                 tracing::warn!(parent: &span, backend, operation, outcome, took_ms, updates, held_back, "a slow operation");
             }
@@ -259,17 +269,19 @@ struct CallMeter<'m> {
     meter: &'m Meter,
     operation: Operation,
     begun: Instant,
-    outcome: &'static str,
+    /// How, and after what time. The clock is looked at no more often than it must be.
+    ended: Option<(&'static str, Duration)>,
 }
 
 impl Drop for CallMeter<'_> {
     fn drop(&mut self) {
+        let (outcome, took) = self.ended.unwrap_or_else(|| ("cancelled", self.begun.elapsed()));
         let at = self.operation as usize;
-        self.meter.took[at].record(self.begun.elapsed());
-        if self.outcome == "ok" {
+        self.meter.took[at].record(took);
+        if outcome == "ok" {
             self.meter.well[at].increment(1);
         } else {
-            ended(self.meter.backend, self.operation, self.outcome).increment(1);
+            ended(self.meter.backend, self.operation, outcome).increment(1);
         }
     }
 }
@@ -279,7 +291,7 @@ impl Drop for CallMeter<'_> {
     reason = "a layer that forgets a method changes the contract"
 )]
 #[async_trait]
-impl<B: PersistBackend> PersistBackend for Observed<B> {
+impl<B: PersistBackend + ?Sized> PersistBackend for Observed<B> {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -326,7 +338,7 @@ impl<B: PersistBackend> PersistBackend for Observed<B> {
     }
 }
 
-impl<B: PersistBackend> Capabilities for Observed<B> {
+impl<B: PersistBackend + ?Sized> Capabilities for Observed<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
     }

@@ -1,15 +1,16 @@
 //! Calls again what failed in passing, until its time is up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::backend::{Capabilities, PersistBackend};
 use crate::claim::Claim;
-use crate::deadlines::{CHUNK, end_of};
+use crate::deadlines::{CHUNK, Deadlines, end_of};
 use crate::error::{Error, ErrorKind, Result, Retry, UpdateOutcome};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
@@ -32,26 +33,63 @@ const MOST_AT_ONCE: u32 = 20;
 /// two tries the last error is returned as it is; a try that is cut is `Timeout`, caused by the error before it.
 #[derive(Debug)]
 pub struct Retrying<B: ?Sized> {
+    budget: Budget,
+    inner: Arc<B>,
+}
+
+/// The time of a call.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
     within: Duration,
-    inner: B,
+    /// How long a try takes at most by itself.
+    of_a_try: Duration,
 }
 
 impl<B: PersistBackend> Retrying<B> {
     /// Retries calls of `inner` for at most `within`, counted from the call's start.
     pub fn new(inner: B, within: Duration) -> Self {
-        Self { within, inner }
+        Self::over(Arc::new(inner), within)
     }
+}
+
+impl<B: PersistBackend + ?Sized> Retrying<B> {
+    /// Over a backend that others have too.
+    pub fn over(inner: Arc<B>, within: Duration) -> Self {
+        let budget = Budget {
+            within,
+            of_a_try: Duration::MAX,
+        };
+        Self { budget, inner }
+    }
+
+    /// For a backend that keeps these deadlines itself: a try that has the time that it takes at most needs no timer of
+    /// this layer. One of the many that each update would have otherwise.
+    #[must_use]
+    pub fn trusting(mut self, deadlines: &Deadlines) -> Self {
+        self.budget.of_a_try = deadlines.write.max(deadlines.read);
+        self
+    }
+}
+
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(2))
+        .without_max_times()
+        .with_jitter()
+        .build()
 }
 
 async fn retry<T, F>(
     backend: &'static str,
     operation: &'static str,
-    within: Duration,
+    budget: Budget,
     mut call: impl FnMut() -> F,
 ) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
+    let within = budget.within;
     let end = end_of(within);
     let (mut at_once, mut unknown, mut last) = (0, false, None);
     // Once a call may have been applied, no later failure says that it certainly was not.
@@ -62,15 +100,17 @@ where
             error
         }
     };
-    let mut backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_secs(2))
-        .without_max_times()
-        .with_jitter()
-        .build();
+    // Made when it is needed: most calls go well at once.
+    let mut delays = None;
     loop {
+        let has_time = end.saturating_duration_since(Instant::now()) > budget.of_a_try;
         // The last call is cut too: what it was about may have happened.
-        let error = match timeout_at(end, call()).await {
+        let tried = if has_time {
+            Ok(call().await)
+        } else {
+            timeout_at(end, call()).await
+        };
+        let error = match tried {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
             Err(_) => {
@@ -88,7 +128,7 @@ where
                 at_once += 1;
                 Duration::from_millis(u64::from(at_once))
             }
-            Retry::Now | Retry::Later => backoff.next().unwrap_or(within),
+            Retry::Now | Retry::Later => delays.get_or_insert_with(backoff).next().unwrap_or(within),
         };
         if end.saturating_duration_since(Instant::now()) <= delay {
             return Err(told(error, unknown));
@@ -109,19 +149,19 @@ where
     reason = "a layer that forgets a method changes the contract"
 )]
 #[async_trait]
-impl<B: PersistBackend> PersistBackend for Retrying<B> {
+impl<B: PersistBackend + ?Sized> PersistBackend for Retrying<B> {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if claims.is_empty() {
-            return retry(self.name(), "apply", self.within, || self.inner.apply(claims)).await;
+            return retry(self.name(), "apply", self.budget, || self.inner.apply(claims)).await;
         }
         let mut outcomes = Vec::with_capacity(claims.len());
         // The time counts per chunk, as the deadline does, and a chunk that is stored is not sent again.
         for chunk in claims.chunks(CHUNK) {
-            match retry(self.name(), "apply", self.within, || self.inner.apply(chunk)).await {
+            match retry(self.name(), "apply", self.budget, || self.inner.apply(chunk)).await {
                 Ok(of_chunk) => outcomes.extend(of_chunk),
                 Err(error) if outcomes.is_empty() => return Err(error),
                 Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
@@ -131,27 +171,27 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        retry(self.name(), "job", self.within, || self.inner.job(id)).await
+        retry(self.name(), "job", self.budget, || self.inner.job(id)).await
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        retry(self.name(), "vm", self.within, || self.inner.vm(key)).await
+        retry(self.name(), "vm", self.budget, || self.inner.vm(key)).await
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
-        retry(self.name(), "jobs", self.within, || self.inner.jobs(query)).await
+        retry(self.name(), "jobs", self.budget, || self.inner.jobs(query)).await
     }
 
     async fn vms(&self, query: &VmQuery) -> Result<Page<Vm>> {
-        retry(self.name(), "vms", self.within, || self.inner.vms(query)).await
+        retry(self.name(), "vms", self.budget, || self.inner.vms(query)).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
-        retry(self.name(), "events", self.within, || self.inner.events(query)).await
+        retry(self.name(), "events", self.budget, || self.inner.events(query)).await
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        retry(self.name(), "prune", self.within, || self.inner.prune(request)).await
+        retry(self.name(), "prune", self.budget, || self.inner.prune(request)).await
     }
 
     async fn health(&self) -> Result<Health> {
@@ -164,7 +204,7 @@ impl<B: PersistBackend> PersistBackend for Retrying<B> {
     }
 }
 
-impl<B: PersistBackend> Capabilities for Retrying<B> {
+impl<B: PersistBackend + ?Sized> Capabilities for Retrying<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
     }
@@ -187,11 +227,39 @@ mod tests {
 
     use super::*;
 
+    fn cutting(within: Duration) -> Budget {
+        Budget {
+            within,
+            of_a_try: Duration::MAX,
+        }
+    }
+
+    /// A try that is trusted is not cut as long as it has its time; the next one, which has less, is.
+    #[tokio::test(start_paused = true)]
+    async fn a_try_is_cut_unless_it_ends_in_time_by_itself() {
+        let budget = Budget {
+            within: Duration::from_secs(7),
+            of_a_try: Duration::from_secs(5),
+        };
+        let begun = Instant::now();
+        let calls = AtomicU32::new(0);
+        let call = || async {
+            if calls.fetch_add(1, Ordering::Relaxed) > 0 {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Err::<(), _>(Error::new(ErrorKind::Timeout, "by itself"))
+        };
+        let error = retry("none", "job", budget, call).await.unwrap_err();
+        let took = (begun.elapsed().as_secs(), calls.load(Ordering::Relaxed));
+        assert_eq!((took, error.kind()), ((7, 2), ErrorKind::Timeout));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_that_never_answers_is_cut_when_the_time_is_up() {
         let within = Duration::from_secs(7);
         let begun = Instant::now();
-        let error = retry("none", "job", within, std::future::pending::<Result<()>>)
+        let error = retry("none", "job", cutting(within), std::future::pending::<Result<()>>)
             .await
             .unwrap_err();
         assert_eq!(
@@ -210,7 +278,7 @@ mod tests {
             }
             std::future::pending().await
         };
-        let error = retry("none", "apply", Duration::from_secs(5), call)
+        let error = retry("none", "apply", cutting(Duration::from_secs(5)), call)
             .await
             .unwrap_err();
         assert_eq!(error.to_string(), "apply: no answer within 5000 ms");
@@ -228,7 +296,7 @@ mod tests {
             };
             Err::<(), _>(Error::new(kind, "is away"))
         };
-        let error = retry("none", "apply", Duration::from_secs(5), call)
+        let error = retry("none", "apply", cutting(Duration::from_secs(5)), call)
             .await
             .unwrap_err();
         assert_eq!(
@@ -246,6 +314,8 @@ mod tests {
                 _ => Err(Error::new(ErrorKind::Unavailable, "is away")),
             }
         };
-        retry("none", "apply", Duration::MAX, call).await.unwrap();
+        retry("none", "apply", cutting(Duration::MAX), call)
+            .await
+            .unwrap();
     }
 }

@@ -10,7 +10,7 @@
 //! | `operation` | `apply`, `job`, `vm`, `jobs`, `vms`, `events`, `prune`, `health`, `close` |
 //! | `outcome` | of an operation: `ok`, `cancelled` (its future was dropped), or the [kind](crate::ErrorKind) of its error; of an update: the [`Outcome`](crate::Outcome), or for an update that ended in an error `not_applied` or `unknown`; of a flush: `ok` or `error` |
 //! | `reason` | the [kind](crate::ErrorKind) of the error that was met |
-//! | `mode` | a [`Mode`] |
+//! | `mode` | a [`Mode`](crate::Mode) |
 //! | `sent` | `no`: certainly not sent; `unknown`: sent without an answer |
 //! | `lane` | what the connections are for: `reads` (and all that writes no updates), `updates` |
 
