@@ -1,5 +1,10 @@
 //! What a spool does to callers, reads and the store, over an outbox in memory and under a paused clock.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -3,11 +3,6 @@
 //!
 //! The file of the ticket is compiled here once more, with loom's atomics in place of the standard library's.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, also in its own functions"
-)]
-
 // Shadows it for the whole crate: what says `std` below, in the ticket too, means loom's.
 extern crate loom as std;
 
