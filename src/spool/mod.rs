@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use persist_core::metrics::SpoolMeter;
 use persist_core::{
     Claim, Clock, Error, ErrorKind, Outbox, OutboxStatus, Outcome, PersistBackend, Result, SpoolHealth,
     end_of,
@@ -70,6 +71,7 @@ pub(crate) struct Spooling {
     replayed: Mutex<Replayed>,
     foreign: Mutex<Option<Uuid>>,
     alarmed: Mutex<Option<Instant>>,
+    meter: SpoolMeter,
 }
 
 impl Spooling {
@@ -88,6 +90,7 @@ impl Spooling {
             replayed: Mutex::default(),
             foreign: Mutex::default(),
             alarmed: Mutex::default(),
+            meter: SpoolMeter::new(),
         })
     }
 
@@ -114,6 +117,7 @@ impl Spooling {
             let error = match self.outbox.push(claims, self.clock.now()).await {
                 Ok(()) => {
                     self.spooled.fetch_add(updates, Ordering::Relaxed);
+                    self.meter.tell(&self.health());
                     return Ok(vec![Outcome::Spooled; claims.len()]);
                 }
                 Err(error) => error,
@@ -150,6 +154,7 @@ impl Spooling {
         self.replayed.lock().add(&replayed);
         if replayed.taken + replayed.dead > 0 {
             self.freed.notify_waiters();
+            self.meter.tell(&self.health());
         }
         next
     }
@@ -169,6 +174,7 @@ impl Spooling {
     /// Loudly, once in each interval, while something waits for longer than it should.
     pub(crate) fn look_at_age(&self) {
         let health = self.health();
+        self.meter.tell(&health);
         if !health.overdue {
             return;
         }

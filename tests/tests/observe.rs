@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use persist::metrics::{self, Metric, MetricKind};
 use persist::{
     Deadlines, ErrorKind, EventQuery, JobQuery, JobState, JobUpdate, OnUnavailable, Outcome, Persist, Prune,
-    VmKey, VmQuery, VmState, VmUpdate,
+    Spool, VmKey, VmQuery, VmState, VmUpdate,
 };
 use persist_tests::cluster::{self, Cluster, Options, Stop};
 use persist_tests::process;
@@ -191,6 +192,21 @@ async fn hold_up(persist: &Persist, url: &str, metrics: &mut Metrics) {
     calls.join_all().await;
 }
 
+/// Nothing listens there: the update goes to the spool.
+async fn spooled(folder: &Path, metrics: &mut Metrics) {
+    let spool = Spool::new(folder.join("spool.db"));
+    let away = format!("postgres://postgres@127.0.0.1:{}/postgres", cluster::free_port());
+    let persist = builder(&away)
+        .on_unavailable(OnUnavailable::Spool(spool))
+        .connect()
+        .await
+        .unwrap();
+    let told = persist.record_job_state(secretive(8)).await.unwrap();
+    assert_eq!(told, Outcome::Spooled);
+    metrics.look();
+    persist.close().await.unwrap();
+}
+
 /// A server that stops: one handle tries again and again, the other drops.
 async fn stop(cluster: &Cluster, metrics: &mut Metrics) {
     let url = cluster.url("postgres");
@@ -257,9 +273,15 @@ async fn i8_a_planted_secret_is_in_no_metric_and_no_span_and_every_metric_is_emi
         ErrorKind::Auth
     );
     stop(&cluster, &mut metrics).await;
+    spooled(folder.path(), &mut metrics).await;
     metrics.look();
 
     for metric in metrics::ALL {
+        // Nothing was put aside, and what waits has just come.
+        if [metrics::SPOOL_DEAD, metrics::SPOOL_AGE].contains(metric) {
+            assert!(metrics.series.keys().any(|(name, _)| name == metric.name));
+            continue;
+        }
         assert!(
             metrics.came_to(*metric, "") > 0.0,
             "{} is never emitted",

@@ -16,6 +16,7 @@
 
 mod handle;
 mod pool;
+mod spool;
 mod writer;
 
 pub use ::metrics::Unit;
@@ -25,6 +26,7 @@ use crate::error::ErrorKind;
 
 pub use handle::HandleMeter;
 pub use pool::{InUse, PoolMeter, Waiter};
+pub use spool::SpoolMeter;
 pub use writer::{Queued, WriterMeter};
 
 /// How a metric behaves.
@@ -102,6 +104,14 @@ declare! {
     POOL_IN_USE = "persist_pool_in_use", Gauge, Count, ["backend", "lane"];
     /// Calls that wait for a connection.
     POOL_WAITING = "persist_pool_waiting", Gauge, Count, ["backend", "lane"];
+    /// Updates that wait in the spool for the database; of the spool that told last, as the three below.
+    SPOOL_UPDATES = "persist_spool_updates", Gauge, Count, [];
+    /// Bytes of what waits in the spool, and of what was put aside.
+    SPOOL_BYTES = "persist_spool_bytes", Gauge, Bytes, [];
+    /// How long the oldest update of the spool has waited. Told at every change, and once a minute.
+    SPOOL_AGE = "persist_spool_oldest_age_seconds", Gauge, Seconds, [];
+    /// Updates that no database takes, put aside for a person: `persist spool list --dead`.
+    SPOOL_DEAD = "persist_spool_dead_updates", Gauge, Count, [];
 }
 
 /// Tells the recorder what each metric means. Opening a store by the facade does it.

@@ -1,0 +1,46 @@
+//! What waits in a spool.
+
+use std::fmt;
+
+use metrics::{Gauge, gauge};
+
+use super::{SPOOL_AGE, SPOOL_BYTES, SPOOL_DEAD, SPOOL_UPDATES};
+use crate::health::SpoolHealth;
+
+/// The metrics of a spool.
+pub struct SpoolMeter {
+    updates: Gauge,
+    bytes: Gauge,
+    age: Gauge,
+    dead: Gauge,
+}
+
+impl SpoolMeter {
+    /// Of a spool that was just opened.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it takes part in the process's metrics at once"
+    )]
+    pub fn new() -> Self {
+        Self {
+            updates: gauge!(SPOOL_UPDATES.name),
+            bytes: gauge!(SPOOL_BYTES.name),
+            age: gauge!(SPOOL_AGE.name),
+            dead: gauge!(SPOOL_DEAD.name),
+        }
+    }
+
+    /// Tells what it holds now.
+    pub fn tell(&self, spool: &SpoolHealth) {
+        self.updates.set(spool.held.waiting as f64);
+        self.bytes.set(spool.held.bytes as f64);
+        self.age.set(spool.oldest_age_us.unwrap_or_default() as f64 / 1e6);
+        self.dead.set(spool.held.dead as f64);
+    }
+}
+
+impl fmt::Debug for SpoolMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpoolMeter").finish_non_exhaustive()
+    }
+}
