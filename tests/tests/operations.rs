@@ -51,3 +51,14 @@ fn every_text_in_the_table_of_errors_is_one_that_the_program_says() {
     }
     assert!(quoted > 30, "{quoted}");
 }
+
+#[test]
+fn every_metric_is_in_the_table_of_metrics() {
+    for metric in persist::metrics::ALL {
+        assert!(
+            OPERATIONS.contains(&format!("`{}`", metric.name)),
+            "{} is not explained",
+            metric.name
+        );
+    }
+}
