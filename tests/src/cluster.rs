@@ -208,6 +208,11 @@ impl Cluster {
             .expect("begins with a process id")
     }
 
+    /// Whether the tests started it, and may do with it what they like.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Whether the server's first process is there.
     pub fn is_running(&self) -> bool {
         self.folder().join("data/postmaster.pid").exists() && process::is_alive(self.postmaster())

@@ -9,6 +9,7 @@ use persist::{OnUnavailable, OpenOptions, Persist};
 use persist_core::layer::{Fault, Faults};
 use persist_core::{DbUrl, Deadlines, PersistBackend, Result, Retry};
 use proptest::test_runner::{Config, RngSeed};
+use tokio::sync::OnceCell;
 
 use crate::cluster;
 use crate::factory::{Factory, Store};
@@ -42,7 +43,7 @@ pub enum Kind {
 pub enum Through {
     /// Nothing.
     Driver,
-    /// The facade, which retries.
+    /// The facade, which retries. On a server of our own as a role with an app's rights: the tables are the owner's.
     Retry,
     /// The facade, for which history is optional.
     BestEffort,
@@ -125,6 +126,9 @@ impl Factory for Stores {
             Kind::Memory => (memory_url(), None),
             Kind::SqliteMemory => ("sqlite::memory:".to_owned(), None),
             Kind::SqliteFile => at(Place::empty(Database::Sqlite)),
+            Kind::Postgres if through == Through::Retry && cluster::shared().is_own() => {
+                of_app(Place::empty(Database::Postgres)).await?
+            }
             Kind::Postgres => at(Place::empty(Database::Postgres)),
             Kind::Pooler => {
                 let pooler = pooler::before_shared().expect("else every case is skipped");
@@ -166,6 +170,24 @@ fn seed_of(case: &str) -> u64 {
 
 fn at(place: Place) -> (String, Option<Place>) {
     (place.url().to_owned(), Some(place))
+}
+
+/// A migrated store, and the URL of a role that may read and write rows, and change no table; see `docs/roles.sql`.
+async fn of_app(place: Place) -> Result<(String, Option<Place>)> {
+    static ROLE: OnceCell<()> = OnceCell::const_new();
+    ROLE.get_or_init(|| cluster::shared().sql("CREATE ROLE app LOGIN"))
+        .await;
+    place.migrated().await?.close().await?;
+    let schema = place.schema();
+    let grants = format!(
+        "GRANT USAGE ON SCHEMA {schema} TO app; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO app; \
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO app"
+    );
+    place.execute(&grants).await;
+    let mut url = url::Url::parse(place.url()).expect("the tests make well-formed URLs");
+    url.set_username("app").expect("has a host");
+    Ok((url.into(), Some(place)))
 }
 
 /// A store that no other case shares.
