@@ -1,6 +1,6 @@
 .PHONY: test soak ci
 
-# Everything that proves persist; installs PostgreSQL's server where it is missing.
+# Everything that proves persist; installs PostgreSQL's server and PgBouncer where they are missing.
 test:
 	@.ci/test
 

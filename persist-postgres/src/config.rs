@@ -186,7 +186,11 @@ fn with_session(
         .options([("default_transaction_isolation", "read committed")])
         .options(PLANNER)
         .options(timeouts)
+        .options([(ARRIVED, "on")])
 }
+
+/// A setting of nobody else's: where it is missing, a pooler on the way has dropped ours.
+const ARRIVED: &str = "persist.arrived";
 
 /// What our statements ask of the planner. They join a few hundred keys with tables by their primary keys; a plan
 /// that was made while a table was young would hash or merge all of it for ever after (measured: 7,000 instead of

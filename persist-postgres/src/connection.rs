@@ -273,8 +273,8 @@ impl Pool {
         {
             return error;
         }
-        if matches!(error, E::Io(_) | E::Tls(_) | E::Configuration(_))
-            && let Some(fault) = self.files.fault().await
+        if tls::may_be_of_files(error)
+            && let Some(fault) = self.files.fault(self.options.get_ssl_mode()).await
         {
             return fault;
         }

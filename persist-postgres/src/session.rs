@@ -55,7 +55,8 @@ impl Session {
             ));
         }
         let sql = "SELECT current_setting('default_transaction_isolation'), pg_is_in_recovery()::text, \
-                   current_setting('default_transaction_read_only'), current_setting('enable_mergejoin')";
+                   current_setting('default_transaction_read_only'), \
+                   coalesce(current_setting('persist.arrived', true), '')";
         let row = sqlx::raw_sql(sql).fetch_one(&mut self.connection).await;
         let row = row.map_err(|error| classify(&error, Phase::Connect))?;
         let text = |at: usize| {
@@ -68,8 +69,8 @@ impl Session {
                 "the isolation level must be read committed",
             ));
         }
-        // One of ours that nobody else sets: with the others went the promise to be durable.
-        if !self.pooler && text(3)? != "off" {
+        // With the others went the promise to be durable.
+        if !self.pooler && text(3)? != "on" {
             return Err(needs_pooler(
                 "the session's settings do not arrive: a pooler drops them",
             ));

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use persist_core::{Error, ErrorKind};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer};
-use rustls::{CertificateError, Error as TlsError, RootCertStore};
+use rustls::{AlertDescription, CertificateError, Error as TlsError, RootCertStore};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// Certificates and the key, as the URL or the `PGSSL*` variables name them: a path each, or the PEM text itself.
@@ -40,17 +40,22 @@ impl Files {
         self.root.is_some()
     }
 
-    /// What is wrong with one of them, in words that show neither path nor content.
-    pub(crate) async fn fault(&self) -> Option<Error> {
-        if self.certificate.is_some() != self.key.is_some() {
+    /// What is wrong with one of those that this mode reads, in words that show neither path nor content.
+    pub(crate) async fn fault(&self, mode: PgSslMode) -> Option<Error> {
+        use PgSslMode as M;
+        let identifies = !matches!(mode, M::Disable | M::Allow);
+        let verifies = matches!(mode, M::VerifyCa | M::VerifyFull);
+        if identifies && self.certificate.is_some() != self.key.is_some() {
             return Some(unusable("sslcert and sslkey must be given together"));
         }
-        for (name, value) in [
-            ("sslrootcert", &self.root),
-            ("sslcert", &self.certificate),
-            ("sslkey", &self.key),
+        for (name, value, is_read) in [
+            ("sslrootcert", &self.root, verifies),
+            ("sslcert", &self.certificate, identifies),
+            ("sslkey", &self.key, identifies),
         ] {
-            let Some(value) = value else { continue };
+            let Some(value) = value.as_ref().filter(|_| is_read) else {
+                continue;
+            };
             let pem = if value.trim_start().starts_with("-----BEGIN") {
                 value.clone().into_bytes()
             } else {
@@ -72,6 +77,29 @@ impl Files {
             }
         }
         None
+    }
+}
+
+/// Whether a file that can't be used may be the cause, and not a server that is away.
+pub(crate) fn may_be_of_files(error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind as K;
+    match error {
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => true,
+        sqlx::Error::Io(error) => !matches!(
+            error.kind(),
+            K::ConnectionRefused
+                | K::ConnectionReset
+                | K::ConnectionAborted
+                | K::NotConnected
+                | K::AddrNotAvailable
+                | K::HostUnreachable
+                | K::NetworkUnreachable
+                | K::NetworkDown
+                | K::TimedOut
+                | K::UnexpectedEof
+                | K::BrokenPipe
+        ),
+        _ => false,
     }
 }
 
@@ -104,15 +132,29 @@ pub(crate) fn refusal(error: &sqlx::Error, host: &str) -> Option<Error> {
         },
         _ => return None,
     };
-    let what = match failed {
-        TlsError::InvalidCertificate(why) => of_certificate(why, host),
-        TlsError::AlertReceived(_) => {
-            "the server refused the TLS handshake; if it asks for a client certificate, set sslcert and sslkey".into()
-        }
-        _ => "TLS could not be agreed upon; check the server's versions of TLS, and its certificate and key"
-            .into(),
+    let (kind, what) = match failed {
+        TlsError::InvalidCertificate(why) => (ErrorKind::Auth, of_certificate(why, host)),
+        TlsError::AlertReceived(alert) if !may_pass(*alert) => (
+            ErrorKind::Auth,
+            "the server refused the TLS handshake; if it asks for a client certificate, set sslcert and sslkey".into(),
+        ),
+        TlsError::PeerIncompatible(_) | TlsError::InconsistentKeys(_) => (
+            ErrorKind::Auth,
+            "TLS could not be agreed upon; check the server's versions of TLS, and its certificate and key".into(),
+        ),
+        // As a proxy makes it whose server is away.
+        _ => (
+            ErrorKind::Unavailable,
+            "the TLS handshake was broken off; is the server starting, or a proxy before it".into(),
+        ),
     };
-    Some(Error::new(ErrorKind::Auth, what).caused_by(failed.clone()))
+    Some(Error::new(kind, what).caused_by(failed.clone()))
+}
+
+/// Whether an alert says nothing of the settings on either side.
+fn may_pass(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(alert, A::InternalError | A::UserCanceled | A::CloseNotify)
 }
 
 fn of_certificate(why: &CertificateError, host: &str) -> String {

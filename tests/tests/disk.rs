@@ -76,7 +76,10 @@ async fn run(injection: Injection, nth: usize) -> Run {
         if writeln!(stdin, "{line}").is_err() {
             break;
         }
-        let Some(answer) = child.line() else { break };
+        // It may try again for as long as that by itself.
+        let Some(answer) = child.line_within(2 * process::BOUND) else {
+            break;
+        };
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert!(
             ["applied", "unchanged"].contains(&answer["outcome"].as_str().unwrap()),

@@ -6,9 +6,10 @@
 )]
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use persist::{ErrorKind, JobState};
 use persist_core::Update;
@@ -66,6 +67,10 @@ async fn r3_without_descriptors_it_says_so_and_stores_nothing() {
 /// Connections that are lost while no descriptor is to be had come back when one is.
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_a_limit_that_is_raised_again_is_recovered_from() {
+    if Command::new("prlimit").arg("--version").output().is_err() {
+        eprintln!("not asked: there is no prlimit here");
+        return;
+    }
     let cluster = Cluster::start(&Options::default());
     let place = Place::at(cluster.fresh_schema_url());
     place.migrated().await.unwrap().close().await.unwrap();
@@ -147,21 +152,37 @@ async fn r4_an_export_holds_as_much_memory_for_many_jobs_as_for_few() {
     }
 }
 
+/// Takes the file system away once the pipe on its input closes, however the tests end.
+const WATCH: &str = r#"trap '' HUP INT TERM
+mount -t tmpfs -o "$2" tmpfs "$1" 2>/dev/null || { echo no; exit; }
+echo yes
+read -r end
+umount -l "$1""#;
+
 /// A file system of its own, taken away when dropped.
-struct SmallDisk(tempfile::TempDir);
+struct SmallDisk(tempfile::TempDir, Child);
 
 impl SmallDisk {
     /// `None` where it may not be made; says so.
     fn new(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let options = format!("size={size},mode=1777");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+        let mut watcher = Command::new("sh")
+            .args(["-c", WATCH, "watch"])
             .arg(folder.path())
-            .output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self(folder));
+            .arg(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut told = String::new();
+        let stdout = watcher.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut told).unwrap();
+        if told == "yes\n" {
+            return Some(Self(folder, watcher));
         }
+        let _ = watcher.wait();
         eprintln!("not asked: no file system can be mounted here");
         None
     }
@@ -179,7 +200,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        drop(self.1.stdin.take());
+        let _ = self.1.wait();
     }
 }
 

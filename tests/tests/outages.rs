@@ -17,7 +17,7 @@ use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
 use persist_tests::{process, sample, soak};
 
 /// How much longer than its deadline a call may take on a busy machine.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(10);
 
 fn deadlines(time: Duration) -> Deadlines {
     let mut deadlines = Deadlines::default();
