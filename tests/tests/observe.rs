@@ -73,9 +73,10 @@ impl Metrics {
             match value {
                 DebugValue::Counter(more) => came.to += more as f64,
                 DebugValue::Histogram(values) => came.to += values.len() as f64,
-                DebugValue::Gauge(now) => {
-                    came.now = now.0;
-                    came.to = came.to.max(now.0);
+                // A look sets a gauge to 0: what it is then told is what was added since.
+                DebugValue::Gauge(more) => {
+                    came.now += more.0;
+                    came.to = came.to.max(came.now);
                 }
             }
         }
