@@ -4,9 +4,10 @@
 test:
 	@.ci/test
 
-# The long forms of the tests that have one: 1,000 kills, 50 restarts, every system call. Some hours; what is covered is
-# printed.
+# Each fuzz target for three minutes, and the long forms of the tests that have one: 1,000 kills, 50 restarts, every
+# system call. Some hours; what is covered is printed.
 soak:
+	@.ci/fuzz
 	@PERSIST_SOAK=1 .ci/test -- --nocapture
 
 # What must pass before a change lands: format, lints, documentation, dependencies, tests.

@@ -74,3 +74,26 @@ impl Claim {
         &self.0.attributes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FixedClock, JobState, JobUpdate, time};
+    use uuid::Uuid;
+
+    #[test]
+    fn a_claim_says_what_its_update_said() {
+        let (id, at) = (Uuid::from_u128(7), time::from_micros(5).unwrap());
+        let update = JobUpdate::new(id, JobState::Lost).attempt(3).runs_on("small");
+        let claim = update.actor("me").reason("why").check(&FixedClock(at)).unwrap();
+        assert_eq!(claim.subject(), &Subject::Job(id));
+        assert_eq!((claim.rank().get(), claim.attempt().get()), (14, 3));
+        assert_eq!((claim.state(), claim.at()), (JobState::Lost.into(), at));
+        assert_eq!((claim.actor(), claim.reason()), (Some("me"), Some("why")));
+        assert_eq!(claim.attribute(Attribute::RunsOn), Some("small"));
+        assert_eq!(claim.attributes().get(Attribute::RunsOn), Some("small"));
+        let bare = JobUpdate::new(id, JobState::Lost).check(&FixedClock(at)).unwrap();
+        assert_eq!((bare.actor(), bare.reason()), (None, None));
+        assert_eq!(bare.attribute(Attribute::RunsOn), None);
+    }
+}

@@ -222,3 +222,6 @@ pub fn outcome_of_held(fill: Fill, standing: State, current: Current) -> Outcome
         Fill::Refused => Outcome::Refused { standing, current },
     }
 }
+
+#[cfg(test)]
+mod tests;

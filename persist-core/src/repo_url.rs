@@ -56,6 +56,9 @@ const TOKEN_PREFIXES: [&str; 12] = [
 /// A user name in an `http` URL from this length on is taken for a token.
 const TOKEN_LENGTH: usize = 20;
 
+/// A bound for texts made to be slow: each pass takes one user out.
+const MOST_PASSES: usize = 8;
+
 /// A `repo_url` fit to be stored: without credentials, within its limit, empty as absent.
 ///
 /// # Errors
@@ -75,6 +78,21 @@ pub fn normalize(value: Option<String>) -> Result<Option<String>> {
 /// assert_eq!(strip_credentials("git@example.org:acme/app.git"), "git@example.org:acme/app.git");
 /// ```
 pub fn strip_credentials(url: &str) -> String {
+    let mut before = Cow::Borrowed(url);
+    // What is left may look as if it had credentials: `https://u:p@/x:y@h` without the first. It is stored only when
+    // it can come again, from an export, and stay as it is.
+    for _ in 0..MOST_PASSES {
+        let after = strip_once(&before);
+        if after == before {
+            return after;
+        }
+        before = Cow::Owned(after);
+    }
+    // No URL has so many; without an `@` there is no user.
+    strip_once(before.rsplit('@').next().unwrap_or_default())
+}
+
+fn strip_once(url: &str) -> String {
     let url = strip_cut_user_info(url);
     let (rest, fragment) = cut(&url, '#');
     let (base, query) = cut(rest, '?');
@@ -233,6 +251,11 @@ mod tests {
             ("https://h/a?ref=x&private%5Ftoken=t#L1", "https://h/a?ref=x#L1"),
             ("https://h/a#access_token=t&x=1", "https://h/a#x=1"),
             ("https://h/a?tokens=2", "https://h/a?tokens=2"),
+            ("https://u:p@/x:y@h/a", "https:///h/a"),
+            (
+                "https://u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@h/a",
+                "h/a",
+            ),
             ("", ""),
         ];
         for (given, stored) in table {
@@ -243,5 +266,16 @@ mod tests {
                 "a second pass changes {stored}"
             );
         }
+    }
+    #[test]
+    fn what_is_stored_is_what_is_left_within_the_limit() {
+        let stored = |text: &str| normalize(Some(text.to_owned())).unwrap();
+        assert_eq!(stored("https://u:p@h/a"), Some("https://h/a".into()));
+        assert_eq!((stored(""), stored("?token=t")), (None, None));
+        assert_eq!(normalize(None).unwrap(), None);
+        assert!(normalize(Some("a\0".into())).is_err());
+        let longest = "a".repeat(limits::REPO_URL_BYTES);
+        assert_eq!(stored(&format!("{longest}?token=t")), Some(longest.clone()));
+        assert!(normalize(Some(longest + "a")).is_err());
     }
 }

@@ -379,7 +379,8 @@ fn unknown_parameter(key: &str, some_known: &[&str]) -> Error {
     let folded = key.to_ascii_lowercase().replace(['_', '-'], "");
     let is_near = |known: &&&str| known.replace(['_', '-'], "") == folded;
     let mut known = some_known.iter().chain(&POSTGRES_PARAMETERS);
-    let is_ours = folded.starts_with("persist") && key.len() <= 32;
+    let is_word = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_ours = key.starts_with("persist_") && is_word && key.len() <= 32;
     let name = match known.find(is_near) {
         Some(near) => format!("{key}; is {near} meant?"),
         None if is_ours => key.to_owned(),

@@ -274,4 +274,89 @@ mod tests {
         let text = sqlx::Error::Protocol("hunter2".into());
         assert!(!format!("{:?}", classify(&text, Phase::Statement)).contains("hunter2"));
     }
+    #[test]
+    fn what_the_driver_says_by_itself_is_told_by_its_kind() {
+        use ErrorKind as K;
+        use sqlx::Error as E;
+        let rows: [(E, K, K, &str); 8] = [
+            (E::Tls("t".into()), K::Unavailable, K::Unavailable, "TLS"),
+            (
+                E::Configuration("hunter2".into()),
+                K::InvalidUrl,
+                K::InvalidUrl,
+                "settings",
+            ),
+            (
+                E::InvalidArgument("hunter2".into()),
+                K::InvalidUrl,
+                K::InvalidUrl,
+                "settings",
+            ),
+            (
+                E::Protocol("hunter2".into()),
+                K::Unavailable,
+                K::OutcomeUnknown,
+                "protocol",
+            ),
+            (
+                E::PoolTimedOut,
+                K::Unavailable,
+                K::OutcomeUnknown,
+                "could not be used",
+            ),
+            (
+                E::WorkerCrashed,
+                K::Unavailable,
+                K::OutcomeUnknown,
+                "could not be used",
+            ),
+            (
+                E::ColumnNotFound("hunter2".into()),
+                K::SchemaMismatch,
+                K::SchemaMismatch,
+                "migrate up",
+            ),
+            (E::RowNotFound, K::Internal, K::Internal, "unknown way"),
+        ];
+        for (error, connecting, sent, text) in rows {
+            for (phase, kind) in [(Phase::Connect, connecting), (Phase::Statement, sent)] {
+                let told = classify(&error, phase);
+                assert_eq!(told.kind(), kind, "{told}");
+                assert!(told.message().contains(text), "{told}");
+                assert!(!format!("{told:?}").contains("hunter2"), "{told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_of_one_kind_are_told_apart_by_what_to_do() {
+        let rows = [
+            ("53300", "max_connections"),
+            ("08001", "takes no connection"),
+            ("55P03", "a lock"),
+            ("53200", "memory"),
+            ("42501", "GRANT"),
+            ("3D000", "create it first"),
+            ("28P01", "user and password"),
+            ("08000", "ended the connection"),
+            ("26000", "persist_pooler=transaction"),
+        ];
+        for (code, text) in rows {
+            let error = of_code(code, None, Phase::Connect);
+            assert!(error.message().contains(text), "{code}: {error}");
+        }
+        assert_eq!(
+            of_code("0A000", Some("Other"), Phase::Statement).kind(),
+            ErrorKind::Internal
+        );
+        let source = |routine: Option<&str>| {
+            let (code, routine) = ("23505".to_owned(), routine.map(str::to_owned));
+            ServerError { code, routine }.to_string()
+        };
+        assert_eq!(source(None), "the server answered with SQLSTATE 23505");
+        assert_eq!(
+            source(Some("_bt_check_unique")),
+            "the server answered with SQLSTATE 23505 from _bt_check_unique"
+        );
+    }
 }

@@ -12,6 +12,7 @@ use crate::error::Failed;
 /// Why a value can't be ours.
 pub(crate) const NO_TIME: &str = "outside of the years 1970 to 9999";
 pub(crate) const NO_RANK: &str = "no rank of any slot";
+pub(crate) const NOT_OF_TYPE: &str = "not of its type";
 const LONGEST_SHOWN: usize = 32;
 
 /// A row of a table, with the names of the columns that were selected.
@@ -55,7 +56,7 @@ impl<'r> Columns<'r> {
     pub(crate) fn get<T: FromSql>(&self, column: usize) -> Result<T> {
         self.row
             .get(column)
-            .map_err(|_| self.unreadable(column, "not of its type"))
+            .map_err(|_| self.unreadable(column, NOT_OF_TYPE))
     }
 
     /// The time that a column holds.

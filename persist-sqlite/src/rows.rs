@@ -220,23 +220,26 @@ impl<'c, 'f> Rows<'c, 'f> {
 
 fn decode(table: &RowTable, subject: &Subject, row: &rusqlite::Row<'_>) -> Result<(Row, Stored), Failed> {
     let id = subject.request_id();
-    let rank = Rank::from_i64(row.get(1)?);
-    let rank = rank.ok_or_else(|| row::damaged(table.name, "rank", id, row::NO_RANK))?;
-    let at = |column: usize, name: &str| -> Result<Timestamp, Failed> {
-        let at = time::from_micros(row.get(column)?);
-        Ok(at.ok_or_else(|| row::damaged(table.name, name, id, row::NO_TIME))?)
+    let damaged = |name: &str, why: &str| row::damaged(table.name, name, id, why);
+    let number = |column: usize, name: &str| -> Result<Option<i64>, Error> {
+        row.get(column).map_err(|_| damaged(name, row::NOT_OF_TYPE))
+    };
+    let rank = |column: usize, name: &str| -> Result<Rank, Error> {
+        let rank = number(column, name)?.and_then(Rank::from_i64);
+        rank.ok_or_else(|| damaged(name, row::NO_RANK))
+    };
+    let at = |column: usize, name: &str| -> Result<Timestamp, Error> {
+        let at = number(column, name)?.and_then(time::from_micros);
+        at.ok_or_else(|| damaged(name, row::NO_TIME))
     };
     let state = row::state_of(table.name, subject, row.get_ref(2)?)?;
     let created_at = at(3, "created_at")?;
-    let mut joined = Row::stored(rank, state, created_at, at(4, "updated_at")?);
+    let mut joined = Row::stored(rank(1, "rank")?, state, created_at, at(4, "updated_at")?);
     for (place, attribute) in (5..).zip(table.attributes) {
-        if let Some(value) = row.get(place)? {
-            let of_slot = row.get::<_, Option<i64>>(place + 3)?.and_then(Rank::from_i64);
-            let of_slot = of_slot.ok_or_else(|| {
-                let name = format!("{}_rank", attribute.name());
-                row::damaged(table.name, &name, id, row::NO_RANK)
-            })?;
-            joined = joined.with(attribute, value, of_slot);
+        let name = attribute.name();
+        let value: Option<String> = row.get(place).map_err(|_| damaged(name, row::NOT_OF_TYPE))?;
+        if let Some(value) = value {
+            joined = joined.with(attribute, value, rank(place + 3, &format!("{name}_rank"))?);
         }
     }
     let indexed = joined.attributes.get(table.attributes[0]).map(str::to_owned);

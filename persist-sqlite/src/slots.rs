@@ -11,6 +11,9 @@ use crate::error::Failed;
 use crate::records::NOW;
 use crate::row;
 
+/// No store has given so many numbers, and no flush takes what is left above.
+const MOST_SEQ: i64 = 1 << 62;
+
 /// The statements, spelled once.
 struct Sql {
     begin: String,
@@ -32,7 +35,7 @@ static SQL: LazyLock<Sql> = LazyLock::new(|| {
     Sql {
         begin: format!(
             "SELECT CAST(value AS INTEGER), {NOW} FROM persist_meta WHERE key = 'next_seq' \
-             AND CAST(value AS INTEGER) > 0"
+             AND CAST(value AS INTEGER) BETWEEN 1 AND {MOST_SEQ}"
         ),
         claim: format!("{insert} ON CONFLICT (request_id, domain_name, rank) DO NOTHING"),
         fill: format!("{insert} {}", slot_conflict(Dialect::Sqlite)),
@@ -64,7 +67,7 @@ impl<'c> Slots<'c> {
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let (next_seq, recorded_at) = begun.ok_or_else(|| {
-            let what = "persist_meta says no next_seq; the file is damaged or was edited";
+            let what = "persist_meta says no next_seq that can be; the file is damaged or was edited";
             Error::new(ErrorKind::Corrupt, what)
         })?;
         Ok(Self {
@@ -103,16 +106,21 @@ impl<'c> Slots<'c> {
                 .with("table", EVENTS)
                 .with("request_id", id)
         })?;
+        let text = |column: usize, name: &str| -> Result<Option<String>, Error> {
+            let of_type = row.get(column);
+            of_type.map_err(|_| row::damaged(EVENTS, name, id, row::NOT_OF_TYPE))
+        };
         let mut attributes = Attributes::default();
         for (column, attribute) in (4..).zip(Attribute::ALL) {
-            attributes.set(attribute, row.get(column)?);
+            attributes.set(attribute, text(column, attribute.name())?);
         }
+        let at = row.get(1).ok().and_then(time::from_micros);
         Ok(Slot {
             rank: claim.rank(),
             state: row::state_of(EVENTS, subject, row.get_ref(0)?)?,
-            at: time::from_micros(row.get(1)?).ok_or_else(|| row::damaged(EVENTS, "at", id, row::NO_TIME))?,
-            actor: row.get(2)?,
-            reason: row.get(3)?,
+            at: at.ok_or_else(|| row::damaged(EVENTS, "at", id, row::NO_TIME))?,
+            actor: text(2, "actor")?,
+            reason: text(3, "reason")?,
             attributes,
         })
     }

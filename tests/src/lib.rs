@@ -41,6 +41,7 @@ pub mod cluster;
 pub mod contention;
 pub mod factory;
 mod frames;
+pub mod fuzz;
 pub mod lines;
 mod oracle;
 pub mod place;

@@ -1,5 +1,7 @@
 //! What the contract says of its own shape, read off its source.
 
+mod corpus;
+
 /// The trait `name`, from its first line to its last.
 fn of_trait(name: &str) -> &'static str {
     let source = include_str!("../../persist-core/src/backend.rs");

@@ -32,3 +32,26 @@ pub fn slot_conflict(dialect: Dialect) -> String {
         blank.join(" OR ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_filled_only_by_its_own_state_and_only_where_it_is_blank() {
+        let sqlite = slot_conflict(Dialect::Sqlite);
+        for column in ["actor", "reason", "repo_url", "seed_path"] {
+            let fill = format!("{column} = coalesce(e.{column}, excluded.{column})");
+            let blank = format!("(e.{column} IS NULL AND excluded.{column} IS NOT NULL)");
+            assert!(sqlite.contains(&fill) && sqlite.contains(&blank), "{sqlite}");
+        }
+        assert!(
+            sqlite.contains(" WHERE e.state = excluded.state AND ("),
+            "{sqlite}"
+        );
+        assert!(!sqlite.contains("xid"), "{sqlite}");
+        let postgres = slot_conflict(Dialect::Postgres);
+        assert_eq!(postgres.replace("xid = pg_current_xact_id(), ", ""), sqlite);
+        assert_ne!(postgres, sqlite);
+    }
+}

@@ -102,3 +102,108 @@ fn sqlite_paths_and_modes() {
     );
     assert_eq!(parse("sqlite::memory:"), (None, SqliteMode::Create));
 }
+
+#[test]
+fn every_part_may_be_a_parameter() {
+    let text = "postgres://h/d?user=me&password=hunter2&port=5433&dbname=ci&host=/run/pg&statement-cache-capacity=7&ssl-ca=/a";
+    let DbUrl::Postgres(url) = text.parse().unwrap() else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            url.host.as_deref(),
+            url.port,
+            url.user.as_deref(),
+            url.database.as_deref()
+        ),
+        (Some("/run/pg"), Some(5433), Some("me"), Some("ci"))
+    );
+    assert_eq!(url.password.as_ref().unwrap().expose_secret(), "hunter2");
+    assert_eq!(
+        url.parameters,
+        [
+            ("statement-cache-capacity", "7".to_owned()),
+            ("sslrootcert", "/a".to_owned())
+        ]
+    );
+    assert_eq!((url.schema, url.pooler), (None, false));
+    let parts = |text: &str| match text.parse().unwrap() {
+        DbUrl::Postgres(url) => (url.host, url.schema, url.pooler, url.password.is_some()),
+        other => panic!("{other}"),
+    };
+    assert_eq!(
+        parts("postgres://h/d?hostaddr=10.0.0.1&persist_pooler=transaction&persist_schema=_a1"),
+        (Some("10.0.0.1".into()), Some("_a1".into()), true, false)
+    );
+    let longest = "a".repeat(63);
+    assert_eq!(
+        parts(&format!("postgres:///?persist_schema={longest}")).1,
+        Some(longest)
+    );
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_kind() {
+    let table = [
+        ("postgres://h/d?port=x", "port must be"),
+        ("postgres://h/d?hostaddr=h", "hostaddr must be an IP address"),
+        ("postgres://h/d?hostaddr=1.2.3.4,h", "several hosts"),
+        ("postgres://h/d?host=a,b", "several hosts"),
+        ("postgres://h/d?statement-cache-capacity=x", "must be a number"),
+        ("postgres://h/d?options[a=b", "unknown parameter"),
+        ("postgres://h/d?SSL_MODE=x", "(SSL_MODE; is sslmode meant?)"),
+        ("postgres://h/d?persist_schemas=x", "(persist_schemas)"),
+        ("postgres://h/d?other=x", "(name withheld)"),
+        ("postgres://ci:1234?persist-prod-2024@db/ci", "(name withheld)"),
+        ("postgres://h/d?persist_prod_2024=x", "(name withheld)"),
+        (
+            "postgres://h/d?persist_aaaaaaaaaaaaaaaaaaaaaaaaa=x",
+            "(name withheld)",
+        ),
+        ("postgres://h/d?persist_schema=", "persist_schema must be"),
+        ("postgres://h/d?persist_schema=1a", "persist_schema must be"),
+        ("postgres://h/d?persist_schema=A", "persist_schema must be"),
+        ("postgres://h/d?persist_schema=a-b", "persist_schema must be"),
+        ("postgres://h/d?persist_schema=pg_a", "persist_schema must be"),
+        ("postgres://h/d%00", "database must not contain a NUL"),
+        ("postgres://h/d?user=a%00", "user must not contain a NUL"),
+        ("postgres://h/d%FF", "database is not UTF-8"),
+        ("sqlite::memory:?mode=ro", "can't be read-only"),
+        ("sqlite:a%00", "names a file"),
+        ("sqlite:a?made=rw", "unknown parameter"),
+        ("memory:a/b", "memory: takes a name"),
+        ("none:x", "none: takes nothing"),
+        ("a23456789012://h", "unknown scheme;"),
+        ("abcdefghijklm://h", "unknown scheme;"),
+    ];
+    for (text, what) in table {
+        let error = text.parse::<DbUrl>().unwrap_err().to_string();
+        assert!(error.contains(what), "{text}: {error}");
+    }
+    for text in [
+        format!("memory:{}", "a".repeat(65)),
+        format!("postgres://h/d?persist_schema={}", "a".repeat(64)),
+    ] {
+        assert!(text.parse::<DbUrl>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn each_scheme_has_its_backend_and_is_shown_by_its_place() {
+    let longest = format!("memory:{}", "a".repeat(64));
+    let table = [
+        ("postgresql://u@h:5433/d", "postgres", "postgres://h:5433/d"),
+        ("sqlite:a%20b.db?mode=rw", "sqlite", "sqlite:a b.db"),
+        ("sqlite:x?&mode=rwc&&", "sqlite", "sqlite:x"),
+        ("sqlite::memory:?mode=rwc", "sqlite", "sqlite::memory:"),
+        ("memory:", "memory", "memory:"),
+        ("memory:a-1_b.c", "memory", "memory:a-1_b.c"),
+        (&longest, "memory", &longest),
+        ("NONE:", "none", "none:"),
+    ];
+    for (text, backend, shown) in table {
+        let url: DbUrl = text.parse().unwrap();
+        assert_eq!((url.backend(), url.to_string().as_str()), (backend, shown));
+        assert_eq!(format!("{url:?}"), format!("DbUrl({shown})"));
+    }
+}
