@@ -224,7 +224,10 @@ async fn c13_files_that_cannot_be_used_are_named_by_their_parameter() {
     }
     // A file that is not read does not make a misconfiguration of an outage, nor does one that is.
     let port = cluster::free_port();
-    for settings in ["sslmode=disable&sslrootcert=x", "sslmode=verify-full&sslrootcert=x"] {
+    for settings in [
+        "sslmode=disable&sslrootcert=x",
+        "sslmode=verify-full&sslrootcert=x",
+    ] {
         let url = format!("postgres://ci@127.0.0.1:{port}/ci?{settings}");
         let (refused, _) = connect(&url, OnUnavailable::Fail, process::BOUND).await;
         let error = refused.map(drop).unwrap_err();

@@ -13,9 +13,16 @@ use tokio::runtime::Runtime;
 use crate::place::{Database, Place};
 use crate::sample;
 
+/// A name for the row, its table, and its columns with their values.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
 /// What the rows are before anybody changes a value: of a job and its VM, a slot of each, and of the store itself.
 /// Values are spelled as in the bytes that [`Rows::check`] takes.
-const WHOLE: [(&str, &str, &[(&str, &str)]); 7] = [
+const WHOLE: [Row; 7] = [
     (
         "job",
         "jobs",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use persist_core::{DbUrl, ErrorKind, SqliteUrl};
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 
 use super::{told, words};
 
@@ -41,7 +41,7 @@ fn shows_no_secret(url: &DbUrl) {
     let DbUrl::Postgres(parts) = url else { return };
     let shown = format!("{url} {url:?} {parts} {parts:?}");
     let place = format!("postgres://{:?}{:?}", parts.host, parts.database);
-    let password = parts.password.as_ref().map(|word| word.expose_secret());
+    let password = parts.password.as_ref().map(ExposeSecret::expose_secret);
     let hidden = password
         .into_iter()
         .chain(parts.user.as_deref())
