@@ -26,6 +26,7 @@
 //! }
 //! ```
 //!
+//! Beside the cases each kind of store runs through random schedules of calls and faults for two seconds ([`schedule`]).
 //! It takes the arguments of every Rust test: `cargo test --test conformance -- late` runs the cases with that
 //! word in their name. A store that can have two handles, or outlives them, says so with
 //! [`Store::another`](factory::Store::another) and [`Store::survives_close`](factory::Store::survives_close);
