@@ -8,7 +8,7 @@ test:
 # system call. Some hours; what is covered is printed.
 soak:
 	@.ci/fuzz
-	@PERSIST_SOAK=1 .ci/test -- --nocapture
+	@PERSIST_SOAK=1 PROPTEST_CASES=5000 .ci/test -- --nocapture
 
 # What must pass before a change lands: format, lints, documentation, dependencies, tests.
 ci:

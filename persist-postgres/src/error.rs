@@ -279,7 +279,7 @@ mod tests {
         use ErrorKind as K;
         use sqlx::Error as E;
         let rows: [(E, K, K, &str); 8] = [
-            (E::Tls("t".into()), K::Unavailable, K::Unavailable, "TLS"),
+            (E::Tls("t".into()), K::Unavailable, K::OutcomeUnknown, "TLS"),
             (
                 E::Configuration("hunter2".into()),
                 K::InvalidUrl,

@@ -166,7 +166,7 @@ fn what_is_wrong_is_told_by_its_kind() {
         ("postgres://h/d?persist_schema=a-b", "persist_schema must be"),
         ("postgres://h/d?persist_schema=pg_a", "persist_schema must be"),
         ("postgres://h/d%00", "database must not contain a NUL"),
-        ("postgres://h/d?user=a%00", "user must not contain a NUL"),
+        ("postgres://h/d?user=a%00", "must not contain a NUL"),
         ("postgres://h/d%FF", "database is not UTF-8"),
         ("sqlite::memory:?mode=ro", "can't be read-only"),
         ("sqlite:a%00", "names a file"),
