@@ -9,6 +9,7 @@ use persist_core::{
     metrics,
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::connector::{Brought, Connector, Location};
@@ -163,6 +164,11 @@ impl Builder {
             ));
         }
         let read_only = matches!(&url, DbUrl::Sqlite(url) if url.mode == SqliteMode::ReadOnly);
+        #[cfg(feature = "spool")]
+        if read_only && matches!(self.on_unavailable, OnUnavailable::Spool(_)) {
+            let what = "database URL: mode=ro takes no updates, and a spool would keep them for ever";
+            return Err(Error::new(ErrorKind::InvalidUrl, what).during("connect"));
+        }
         let connector = Connector {
             name: url.backend(),
             has_schema: !matches!(url, DbUrl::Memory(_)),
@@ -218,7 +224,12 @@ impl Builder {
                 spooled(connector, spooling, deadlines, clock).await?
             }
         };
-        switch.closes_within(self.options.deadlines.close());
+        let mut close = self.options.deadlines.close();
+        if switch.spool.is_some() {
+            // Calls that are on their way to the spool, and what of it the database takes yet.
+            close = close.saturating_add(self.options.deadlines.write.saturating_mul(3));
+        }
+        switch.closes_within(close);
         Ok(Persist::over(switch, self.clock, self.actor, self.slow))
     }
 }
@@ -227,17 +238,17 @@ impl Builder {
 async fn first(connector: &Arc<Connector>, deadlines: &Deadlines) -> Result<Arc<dyn PersistBackend>> {
     // A task of its own: a driver that panics is a driver that could not be connected.
     let trying = Arc::clone(connector);
-    let mut first = tokio::spawn(async move { trying.connect(Duration::MAX).await });
+    // It ends with this call, also when that is dropped: it holds what the next one wants.
+    let mut first = JoinSet::new();
+    first.spawn(async move { trying.connect(Duration::MAX).await });
     let longest = deadlines.connect.saturating_add(deadlines.migration);
-    match timeout(longest, &mut first).await {
-        Ok(first) => first.unwrap_or_else(|_| {
+    match timeout(longest, first.join_next()).await {
+        Ok(Some(Ok(first))) => first,
+        Ok(_) => {
             let panicked = "the driver panicked while connecting";
             Err(Error::new(ErrorKind::Internal, panicked))
-        }),
-        Err(_) => {
-            first.abort();
-            Err(Error::deadline("connect", longest))
         }
+        Err(_) => Err(Error::deadline("connect", longest)),
     }
 }
 
@@ -256,7 +267,7 @@ pub(crate) async fn spooled(
     let connector = Arc::new(connector);
     let first = first(&connector, deadlines).await;
     if let Err(error) = &first
-        && is_misconfigured(error)
+        && is_misconfigured(error, connector.name)
     {
         spooling.outbox.close().await;
         return Err(error.clone());
@@ -265,8 +276,10 @@ pub(crate) async fn spooled(
 }
 
 #[cfg(any(feature = "spool", all(test, feature = "memory")))]
-fn is_misconfigured(error: &Error) -> bool {
+fn is_misconfigured(error: &Error, backend: &str) -> bool {
     match error.kind() {
+        // A server may be a standby today, and restored tomorrow; a file stays what it is.
+        ErrorKind::ReadOnly | ErrorKind::Corrupt => backend == "sqlite",
         ErrorKind::InvalidUrl | ErrorKind::Auth | ErrorKind::SchemaMismatch | ErrorKind::Unsupported => true,
         // What is away heals by waiting; a name mistyped does not.
         ErrorKind::Unavailable => !error.is_retryable(),

@@ -22,6 +22,7 @@ pub struct Persist(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     switch: Arc<Switch>,
+    slow: Duration,
     /// The switch, with every call told of.
     backend: Arc<Observed<Switch>>,
     clock: Arc<dyn Clock>,
@@ -84,6 +85,7 @@ impl Persist {
         Self(Arc::new(Inner {
             backend: Arc::new(Observed::over(Arc::clone(&switch), slow)),
             switch,
+            slow,
             clock,
             actor,
             warned: Warned::default(),
@@ -240,7 +242,8 @@ impl Persist {
     /// The same, but for reads and `prune`: they ask the database also while updates wait in the spool, and are
     /// answered without them. What they miss, `health().spool` counts.
     pub fn backend_as_it_stands(&self) -> Arc<dyn PersistBackend> {
-        Arc::new(AsItStands(Arc::clone(&self.0.switch)))
+        let stands = AsItStands(Arc::clone(&self.0.switch));
+        Arc::new(Observed::over(Arc::new(stands), self.0.slow))
     }
 
     /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone. What waits

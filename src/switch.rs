@@ -325,7 +325,12 @@ impl Switch {
             self.reader(operation)?;
             spool.refuse_reads(operation)?;
         }
-        self.ask(operation, call).await
+        let answer = self.ask(operation, call).await?;
+        if let Some(spool) = &self.spool {
+            // What began to wait meanwhile is not in the answer.
+            spool.refuse_reads(operation)?;
+        }
+        Ok(answer)
     }
 
     /// Reads the database as it stands.

@@ -74,16 +74,19 @@ impl Anchor {
     /// `Unavailable` where the log is not the one that was seen.
     pub(crate) fn check_log(&self, seen: Identity) -> Result<(), Error> {
         match identity(&self.log) {
-            Ok(found) if found != Some(seen) => {
-                let what = format!(
-                    "the log of the store was removed or replaced while it is open; what it held was moved into the \
-                     file; stop all programs that use the store and start them again: {}",
-                    self.log.display()
-                );
-                Err(Error::new(ErrorKind::Unavailable, what))
-            }
+            Ok(found) if found != Some(seen) => Err(self.without_log()),
             _ => Ok(()),
         }
+    }
+
+    /// The error of a store whose log went.
+    pub(crate) fn without_log(&self) -> Error {
+        let what = format!(
+            "the log of the store was removed or replaced while it is open; what it held was moved into the file; stop all \
+             programs that use the store and start them again: {}",
+            self.log.display()
+        );
+        Error::new(ErrorKind::Unavailable, what)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Session {
     /// Whether another connection should take its place.
     pub(crate) is_spoiled: bool,
     anchor: Option<Anchor>,
-    /// The log that it writes to, once it has one.
+    /// Its log, where it has one. As long as the connection is open nobody may take that away.
     log: Option<Identity>,
 }
 
@@ -39,9 +39,13 @@ impl Session {
             anchor.check_file()?;
         }
         let connection = connection::open(source, role, left(until))?;
-        if let Some(anchor) = &anchor {
-            anchor.note();
-        }
+        let log = match &anchor {
+            Some(anchor) => {
+                anchor.note();
+                log_of(&connection, anchor, role)?
+            }
+            None => None,
+        };
         let born = Instant::now();
         let limit = Arc::new(AtomicU64::new(u64::MAX));
         let seen = Arc::clone(&limit);
@@ -59,7 +63,7 @@ impl Session {
             limit,
             is_spoiled: false,
             anchor,
-            log: None,
+            log,
         })
     }
 
@@ -100,9 +104,6 @@ impl Session {
         self.check_place()?;
         self.connection.busy_timeout(left(lock))?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        if let (Some(anchor), None) = (&self.anchor, self.log) {
-            self.log = anchor.log();
-        }
         Ok(())
     }
 
@@ -169,6 +170,24 @@ impl Session {
         let done = work(self);
         self.limit.store(u64::MAX, Ordering::Relaxed);
         done
+    }
+}
+
+/// The log of a connection: none with a rollback journal.
+///
+/// # Errors
+/// `Unavailable` where it was taken away already.
+fn log_of(connection: &Connection, anchor: &Anchor, role: Role) -> Result<Option<Identity>, Failed> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode != "wal" {
+        return Ok(None);
+    }
+    // The first read opens the log, or makes it.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    match anchor.log() {
+        None if role == Role::Writer => Err(anchor.without_log().into()),
+        // Who reads where nothing may be made can do without.
+        log => Ok(log),
     }
 }
 

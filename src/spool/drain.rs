@@ -3,6 +3,7 @@
 use std::sync::Weak;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::heal::backoff;
 use crate::switch::{Drained, Switch};
@@ -14,16 +15,13 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
         return;
     };
     let mut delays = backoff();
-    let (mut after, mut taken, mut is_left) = (0, 0, false);
+    let (mut after, mut taken) = (0, 0);
+    // When all of it is looked at again, also what was passed over, however often it is woken meanwhile.
+    let mut whole = Instant::now() + spool.tick();
     loop {
-        let pause = if is_left { delays.next() } else { None };
-        let pause = pause.map_or(spool.tick(), |delay| delay.min(spool.tick()));
         tokio::select! {
             () = spool.woken.notified() => {}
-            () = tokio::time::sleep(pause) => {
-                // Also what was passed over.
-                after = 0;
-            }
+            () = tokio::time::sleep_until(whole) => after = 0,
             _ = stop.changed() => return,
         }
         spool.look_at_age();
@@ -39,10 +37,17 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
                 return;
             }
         }
-        is_left = spool.status().waiting > 0;
+        let is_left = spool.status().waiting > 0;
         if !is_left || spool.taken() > taken {
             delays = backoff();
         }
         taken = spool.taken();
+        if Instant::now() >= whole {
+            whole = Instant::now() + spool.tick();
+        }
+        if is_left {
+            let pause = delays.next().unwrap_or(spool.tick()).min(spool.tick());
+            whole = whole.min(Instant::now() + pause);
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use persist_core::layer::OncePer;
 use persist_core::metrics::SpoolMeter;
 use persist_core::{
     Claim, Clock, Error, ErrorKind, Outbox, OutboxStatus, Outcome, PersistBackend, Result, SpoolHealth,
@@ -71,6 +72,7 @@ pub(crate) struct Spooling {
     replayed: Mutex<Replayed>,
     foreign: Mutex<Option<Uuid>>,
     alarmed: Mutex<Option<Instant>>,
+    rejections: OncePer,
     meter: SpoolMeter,
 }
 
@@ -90,6 +92,7 @@ impl Spooling {
             replayed: Mutex::default(),
             foreign: Mutex::default(),
             alarmed: Mutex::default(),
+            rejections: OncePer::new(BETWEEN_WARNINGS),
             meter: SpoolMeter::new(),
         })
     }
@@ -107,8 +110,9 @@ impl Spooling {
     ///
     /// # Errors
     /// `Full` where there is no room, or was none in time; whatever the disk says.
-    pub(crate) async fn keep(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        let end = end_of(self.behaviour.patience);
+    pub(crate) async fn keep(&self, claims: &[Claim], begun: Instant) -> Result<Vec<Outcome>> {
+        // What the database took of the time of the call is not there to wait for room.
+        let end = end_of(self.behaviour.patience.saturating_sub(begun.elapsed()));
         let updates = claims.len() as u64;
         loop {
             // From before the try, so that room that is made meanwhile is not missed.
@@ -157,6 +161,16 @@ impl Spooling {
             self.meter.tell(&self.health());
         }
         next
+    }
+
+    /// Loudly, and not in the turn of another line: these updates are nowhere.
+    pub(crate) fn tell_rejected(&self, error: &Error) {
+        let kind = error.kind().name();
+        let what = "the spool can't take updates: their callers have the error";
+        match self.rejections.pass() {
+            Some(held_back) => tracing::error!(kind, %error, held_back, "{what}"),
+            None => tracing::debug!(kind, %error, "{what}"),
+        }
     }
 
     pub(crate) fn taken(&self) -> u64 {

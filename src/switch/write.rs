@@ -21,10 +21,11 @@ pub(crate) enum Drained {
 impl Switch {
     /// Applies a chunk. What the database could not take goes to the spool, or is dropped and counted.
     pub(super) async fn apply_chunk(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
+        let begun_call = Instant::now();
         loop {
             let Some((driver, epoch)) = self.writer()? else {
                 return match self.spool {
-                    Some(_) => self.spool_chunk(chunk, None).await,
+                    Some(_) => self.spool_chunk(chunk, None, begun_call).await,
                     None => Ok(self.drop_all(chunk.len())),
                 };
             };
@@ -56,7 +57,7 @@ impl Switch {
                 self.turn_off(epoch, &error);
             }
             if self.spool.is_some() {
-                return self.spool_chunk(chunk, Some(error)).await;
+                return self.spool_chunk(chunk, Some(error), begun_call).await;
             }
             return Ok(match error.outcome() {
                 UpdateOutcome::NotApplied => self.drop_all(chunk.len()),
@@ -70,15 +71,12 @@ impl Switch {
     }
 
     /// Keeps a chunk in the spool, after this error of the database.
-    async fn spool_chunk(&self, chunk: &[Claim], met: Option<Error>) -> Result<Vec<Outcome>> {
+    async fn spool_chunk(&self, chunk: &[Claim], met: Option<Error>, begun: Instant) -> Result<Vec<Outcome>> {
         let Some(spool) = &self.spool else {
             return Err(super::closed("apply"));
         };
-        let kept = spool.keep(chunk).await.map_err(|error| {
-            self.tell(
-                &error,
-                "the spool can't take updates: their callers have the error",
-            );
+        let kept = spool.keep(chunk, begun).await.map_err(|error| {
+            spool.tell_rejected(&error);
             match met {
                 // What the database may have is not unapplied for a full spool.
                 Some(met) if met.outcome() == UpdateOutcome::Unknown => error

@@ -196,9 +196,14 @@ async fn d6_a_log_that_was_removed_loses_nothing_that_was_told() {
     let backend = file.migrated().await.unwrap();
     let claims = |n| sample::claims([sample::job(n, JobState::Queued)]).unwrap();
     backend.apply(&claims(1)).await.unwrap();
+    backend.job(sample::id(1)).await.unwrap();
     let log = file.path().with_extension("db-wal");
     assert!(fs::metadata(&log).unwrap().len() > 0);
     fs::remove_file(&log).unwrap();
+    assert_eq!(
+        backend.job(sample::id(1)).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
     for n in [2, 3] {
         let error = backend.apply(&claims(n)).await.unwrap_err();
         assert_eq!(
@@ -216,6 +221,13 @@ async fn d6_a_log_that_was_removed_loses_nothing_that_was_told() {
     assert!(rescued.job(sample::id(2)).await.unwrap().is_none());
     backend.close().await.unwrap();
     file.use_it().await.unwrap();
+
+    // Before anything was written through this handle, too.
+    let backend = file.open("rw").await.unwrap();
+    fs::remove_file(&log).unwrap();
+    let error = backend.apply(&claims(4)).await.unwrap_err();
+    assert_eq!(error.outcome(), UpdateOutcome::NotApplied, "{error:?}");
+    backend.close().await.unwrap();
 }
 
 #[test]

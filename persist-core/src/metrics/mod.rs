@@ -6,7 +6,7 @@
 //!
 //! | label | words |
 //! |---|---|
-//! | `backend` | `postgres`, `sqlite`, `memory`, `none`, or the name of a backend of your own |
+//! | `backend` | `postgres`, `sqlite`, `memory`, `none`, or the name of a backend of your own; of the writer also `spool`, whose updates come again as the backend's |
 //! | `operation` | `apply`, `job`, `vm`, `jobs`, `vms`, `events`, `prune`, `health`, `close` |
 //! | `outcome` | of an operation: `ok`, `cancelled` (its future was dropped), or the [kind](crate::ErrorKind) of its error; of an update: the [`Outcome`](crate::Outcome), or for an update that ended in an error `not_applied` or `unknown`; of a flush: `ok` or `error` |
 //! | `reason` | the [kind](crate::ErrorKind) of the error that was met |

@@ -39,6 +39,14 @@ impl SpoolMeter {
     }
 }
 
+impl Drop for SpoolMeter {
+    fn drop(&mut self) {
+        for gauge in [&self.updates, &self.bytes, &self.age, &self.dead] {
+            gauge.set(0.0);
+        }
+    }
+}
+
 impl fmt::Debug for SpoolMeter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpoolMeter").finish_non_exhaustive()

@@ -46,16 +46,21 @@ impl Held {
 
     /// Notes what a commit has changed; counts anew after one that may have been made.
     pub(super) fn change(&self, connection: &Connection, change: &Change) {
+        let is_doubtful = self.state.lock().is_doubtful;
+        // Not under the lock, which callers wait for; nobody else but this thread changes the file.
+        let counted = is_doubtful.then(|| table::examine(connection));
         let mut state = self.state.lock();
-        if state.is_doubtful {
-            match table::examine(connection) {
-                Ok(status) => {
-                    state.status = status;
-                    state.is_doubtful = false;
-                }
-                Err(_) => tracing::debug!("the spool could not be counted; it will be with the next change"),
+        match counted {
+            Some(Ok(status)) => {
+                state.status = status;
+                state.is_doubtful = false;
+                return;
             }
-            return;
+            Some(Err(_)) => {
+                tracing::debug!("the spool could not be counted; it will be with the next change");
+                return;
+            }
+            None => {}
         }
         let status = &mut state.status;
         status.waiting = status.waiting.saturating_sub(change.left);

@@ -130,9 +130,11 @@ impl SqliteOutbox {
         let held = Arc::new(Held::new(config.max_bytes));
         let keeping = Keeping::new(Arc::clone(&held), lock);
         let worker = Worker::start(source, Arc::new(keeping), deadlines.connect).await?;
-        let status = worker
-            .write(Times::within(deadlines.connect), table::prepare)
-            .await?;
+        let times = Times {
+            end: end_of(COUNTING),
+            ..Times::within(deadlines.connect)
+        };
+        let status = worker.write(times, table::prepare).await?;
         held.set(status);
         Ok(Self {
             way: Way::Owning(worker),
@@ -162,7 +164,7 @@ impl SqliteOutbox {
         let (source, holder) = found.await?;
         let readers = Readers::new(source, 1);
         let held = Arc::new(Held::new(0));
-        held.set(readers.run(end_of(deadlines.connect), table::examine).await?);
+        held.set(readers.run(end_of(COUNTING), table::examine).await?);
         let outbox = Self {
             way: Way::Looking(readers),
             held,
@@ -201,7 +203,9 @@ impl SqliteOutbox {
                     Ok(value)
                 }
                 Err(error) => {
-                    held.doubt();
+                    if error.outcome() == UpdateOutcome::Unknown {
+                        held.doubt();
+                    }
                     Err(error)
                 }
             }
@@ -316,6 +320,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     let ended = |_| Err(Error::new(ErrorKind::Internal, "the runtime goes away"));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(ended)
 }
+
+/// How long counting what a file holds may take when it is opened: a large one on a slow disk is read once as a whole.
+const COUNTING: Duration = Duration::from_secs(600);
 
 /// How long a lock is waited for: whoever only looks has it for a moment.
 const PATIENCE: Duration = Duration::from_secs(1);
