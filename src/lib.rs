@@ -52,14 +52,10 @@
 //! **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever
 //! overwritten; a second ending of one attempt is [`Outcome::Refused`], which is a report and no error.
 //!
-//! **How is it going?** Install a recorder of the `metrics` facade before the store is opened: [`metrics`] lists what it gets.
-//! Spans of each call, by OpenTelemetry's names, are at level DEBUG under the target `persist_core`; slow calls are lines at
-//! WARN ([`Builder::slow_after`]). [`Persist::mode_changes`] wakes who waits for the database, and [`Persist::health`] tells
-//! since when it is how it is, what was lost, and the last error.
+//! **How is it going?** A recorder that is installed before the store is opened gets [`metrics`]; spans are at DEBUG, slow calls
+//! ([`Builder::slow_after`]) at WARN; [`Persist::mode_changes`] and [`Persist::health`] tell of the database.
 //!
-//! **A store of one's own**: [`Persist::builder_over`] any [`PersistBackend`], which needs no deadlines of its own.
-//!
-//! **A store for tests**: `memory:`, or `memory:name` to share one inside the process.
+//! **A store of one's own**: [`Persist::builder_over`]; **for tests**: `memory:`, or `memory:name` to share one.
 
 mod attempts;
 mod builder;

@@ -393,8 +393,7 @@ fn unknown_parameter(key: &str, some_known: &[&str]) -> Error {
 }
 
 fn invalid(what: impl Into<String>) -> Error {
-    let what = what.into();
-    Error::new(ErrorKind::InvalidUrl, format!("database URL: {what}"))
+    Error::new(ErrorKind::InvalidUrl, format!("database URL: {}", what.into()))
 }
 
 #[cfg(test)]
