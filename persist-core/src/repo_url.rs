@@ -114,7 +114,7 @@ fn strip_once(url: &str) -> String {
 /// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
 fn strip_cut_user_info(url: &str) -> Cow<'_, str> {
     let cut = || {
-        let start = url.find("://").map_or(0, |at| at + 3);
+        let start = scheme_end(url, "://").map_or(0, |at| at + 3);
         let end = start + url[start..].find(['/', '?', '#'])?;
         let (authority, rest) = (&url[start..end], &url[end..]);
         // Behind an `@` of the user's own name, as `alice@example.org:pa?ss@host` has it.
@@ -146,11 +146,9 @@ fn is_credential(pair: &str) -> bool {
 fn strip_user_info(base: &str) -> String {
     // Git takes `scheme://[user@]host/path`, `[user@]host:path` and plain paths. Where there is no scheme the
     // part before the first slash is looked at, and after stray slashes (`https:/u:p@h`) the first segment.
-    let start = match base.find("://") {
+    let start = match scheme_end(base, "://") {
         Some(at) => at + 3,
-        None => base
-            .find(":/")
-            .map_or(0, |at| at + 1 + leading_slashes(&base[at + 1..])),
+        None => scheme_end(base, ":/").map_or(0, |at| at + 1),
     };
     let start = start + leading_slashes(&base[start..]);
     let end = base[start..].find('/').map_or(base.len(), |at| start + at);
@@ -189,6 +187,11 @@ fn strip_late_user_info(base: &str, start: usize) -> String {
     }
 }
 
+/// Where the scheme ends, `ext::https` too. In `git:pw@h:a://b` the mark is a part of the path.
+fn scheme_end(text: &str, mark: &str) -> Option<usize> {
+    text.find(mark).filter(|at| !text[..*at].contains(['/', '@']))
+}
+
 /// `[::1]:8443`, whose colons begin no password.
 fn is_ipv6(host: &str) -> bool {
     host.starts_with('[')
@@ -223,6 +226,7 @@ mod tests {
             ("ssh://git@h:acme/a@v1", "ssh://git@h:acme/a@v1"),
             ("https://u@[::1]:8443/a@v1", "https://u@[::1]:8443/a@v1"),
             ("https://[::1]/a@v1?x=a@b", "https://[::1]/a@v1?x=a@b"),
+            ("https://u@[::1]:8443?x=a@b", "https://u@[::1]:8443?x=a@b"),
             ("git:pa?ss@h:acme/a.git", "h:acme/a.git"),
             ("https://h:8080?mail=a@b", "https://h:8080?mail=a@b"),
             ("https://h/a?x=1;token=t&ref=y", "https://h/a?ref=y"),
@@ -252,6 +256,9 @@ mod tests {
             ("https://h/a#access_token=t&x=1", "https://h/a#x=1"),
             ("https://h/a?tokens=2", "https://h/a?tokens=2"),
             ("https://u:p@/x:y@h/a", "https:///h/a"),
+            ("git:pw@h:acme/a://b", "h:acme/a://b"),
+            ("https:u:p@h/a:/b", "h/a:/b"),
+            ("ext::https://u:p@h/a", "ext::https://h/a"),
             (
                 "https://u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@/u:p@h/a",
                 "h/a",
