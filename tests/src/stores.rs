@@ -16,6 +16,7 @@ use crate::factory::{Factory, Store};
 use crate::place::{Database, Place};
 use crate::pooler;
 use crate::retold;
+use crate::soak;
 
 /// Connections of a handle: many cases at once must get by with a server's usual hundred.
 const CONNECTIONS: u32 = 4;
@@ -75,13 +76,11 @@ pub struct Stores(pub Kind, pub Through);
 impl Stores {
     /// A kind bare and behind the facade, for `run_all`.
     pub fn all(kind: Kind) -> Vec<Arc<dyn Factory>> {
-        let mut ways = vec![
-            Through::Driver,
-            Through::Retry,
-            Through::BestEffort,
-            Through::Faults,
-        ];
-        // What is between does not know what is below.
+        let mut ways = vec![Through::Driver, Through::Retry, Through::Faults];
+        // What is between does not know what is below: once more on Postgres is for the long runs.
+        if kind != Kind::Postgres || soak::or(false, true) {
+            ways.push(Through::BestEffort);
+        }
         if matches!(kind, Kind::Memory | Kind::SqliteFile) {
             ways.push(Through::Brought);
         }

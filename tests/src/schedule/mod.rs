@@ -6,7 +6,7 @@
 //! nothing else is, and each row is the fold of its history. A schedule that ends otherwise is shrunk to a
 //! few calls that still do.
 //!
-//! [`run`](crate::run) does this to every kind of store for two seconds. `PROPTEST_CASES` asks for a number of
+//! [`run`](crate::run) does this to every kind of store for a second. `PROPTEST_CASES` asks for a number of
 //! schedules instead, and `PROPTEST_RNG_SEED` for those that a run has printed.
 
 mod judge;
@@ -28,7 +28,7 @@ use crate::factory::{Factory, Store};
 use crate::whole;
 
 /// How long schedules are run where no number is asked for.
-pub const SHORT: Duration = Duration::from_secs(2);
+pub const SHORT: Duration = Duration::from_secs(1);
 
 /// How many schedules, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// What `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for; else two seconds of any.
+    /// What `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for; else a second of any.
     pub fn asked() -> Self {
         let config = Config::default();
         let many = std::env::var_os("PROPTEST_CASES").is_some();
