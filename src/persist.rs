@@ -22,9 +22,10 @@ pub struct Persist(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     switch: Arc<Switch>,
-    slow: Duration,
     /// The switch, with every call told of.
     backend: Arc<Observed<Switch>>,
+    /// The same, read without what waits in a spool.
+    as_it_stands: Arc<Observed<AsItStands>>,
     clock: Arc<dyn Clock>,
     actor: Option<String>,
     warned: Warned,
@@ -84,8 +85,8 @@ impl Persist {
     ) -> Self {
         Self(Arc::new(Inner {
             backend: Arc::new(Observed::over(Arc::clone(&switch), slow)),
+            as_it_stands: Arc::new(Observed::over(Arc::new(AsItStands(Arc::clone(&switch))), slow)),
             switch,
-            slow,
             clock,
             actor,
             warned: Warned::default(),
@@ -242,8 +243,7 @@ impl Persist {
     /// The same, but for reads and `prune`: they ask the database also while updates wait in the spool, and are
     /// answered without them. What they miss, `health().spool` counts.
     pub fn backend_as_it_stands(&self) -> Arc<dyn PersistBackend> {
-        let stands = AsItStands(Arc::clone(&self.0.switch));
-        Arc::new(Observed::over(Arc::new(stands), self.0.slow))
+        Arc::clone(&self.0.as_it_stands) as Arc<dyn PersistBackend>
     }
 
     /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone. What waits

@@ -320,17 +320,22 @@ impl Switch {
     where
         F: Future<Output = Result<T>>,
     {
-        if let Some(spool) = &self.spool {
-            // What comes first is what is told first: closed, or away.
-            self.reader(operation)?;
-            spool.refuse_reads(operation)?;
-        }
+        self.refuse_to_read(operation)?;
         let answer = self.ask(operation, call).await?;
         if let Some(spool) = &self.spool {
             // What began to wait meanwhile is not in the answer.
             spool.refuse_reads(operation)?;
         }
         Ok(answer)
+    }
+
+    /// # Errors
+    /// `Unavailable` while updates wait outside of the database.
+    fn refuse_to_read(&self, operation: &'static str) -> Result<()> {
+        let Some(spool) = &self.spool else { return Ok(()) };
+        // What comes first is what is told first: closed, or away.
+        self.reader(operation)?;
+        spool.refuse_reads(operation)
     }
 
     /// Reads the database as it stands.

@@ -93,10 +93,10 @@ pub fn strip_credentials(url: &str) -> String {
 }
 
 fn strip_once(url: &str) -> String {
-    let url = strip_cut_user_info(url);
+    let url = in_each_url(url, strip_cut_user_info);
     let (rest, fragment) = cut(&url, '#');
     let (base, query) = cut(rest, '?');
-    let mut clean = strip_user_info(base);
+    let mut clean = in_each_url(base, strip_user_info);
     for (mark, part) in [('?', query), ('#', fragment)] {
         let Some(part) = part else { continue };
         let kept: Vec<_> = part
@@ -111,8 +111,30 @@ fn strip_once(url: &str) -> String {
     clean
 }
 
+/// Strips each URL that stands in the path of another or behind a stray word, as `proxy.example/https://u:p@h` and
+/// `git@https://u:p@h` have it, from the last to the first, and then the whole.
+fn in_each_url(url: &str, strip: fn(&str) -> String) -> String {
+    let mut text = url.to_owned();
+    let mut end = text.len();
+    for _ in 0..MOST_PASSES {
+        let Some(mark) = text[..end].rfind("://") else {
+            break;
+        };
+        let of_scheme = |c: char| c.is_ascii_alphanumeric() || ['+', '-', '.'].contains(&c);
+        let scheme = text[..mark].trim_end_matches(of_scheme).len();
+        if scheme == 0 {
+            break;
+        }
+        let stripped = strip(&text[scheme..]);
+        text.truncate(scheme);
+        text.push_str(&stripped);
+        end = scheme;
+    }
+    strip(&text)
+}
+
 /// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
-fn strip_cut_user_info(url: &str) -> Cow<'_, str> {
+fn strip_cut_user_info(url: &str) -> String {
     let cut = || {
         let start = scheme_end(url, "://").map_or(0, |at| at + 3);
         let end = start + url[start..].find(['/', '?', '#'])?;
@@ -129,7 +151,7 @@ fn strip_cut_user_info(url: &str) -> Cow<'_, str> {
         let at = rest[..rest.find('/').unwrap_or(rest.len())].rfind('@')?;
         Some(format!("{}{}", &url[..start], &rest[at + 1..]))
     };
-    cut().map_or(Cow::Borrowed(url), Cow::Owned)
+    cut().unwrap_or_else(|| url.to_owned())
 }
 
 fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
@@ -257,6 +279,17 @@ mod tests {
             ("https://h/a?tokens=2", "https://h/a?tokens=2"),
             ("https://u:p@/x:y@h/a", "https:///h/a"),
             ("git:pw@h:acme/a://b", "h:acme/a://b"),
+            ("git@https://u:p@h/a", "git@https://h/a"),
+            ("proxy.example/https://u:p@h/a", "proxy.example/https://h/a"),
+            (
+                "https://proxy.example/https://u:p@h/a",
+                "https://proxy.example/https://h/a",
+            ),
+            ("//https://u:p@h/a", "//https://h/a"),
+            ("proxy/https://ghp_0123456789@h/a", "proxy/https://h/a"),
+            ("proxy/https://u:pa?ss@h/a", "proxy/https://h/a"),
+            ("https://u:a://b@h/a", "https://h/a"),
+            ("https://proxy/https://git@h/a", "https://proxy/https://git@h/a"),
             ("https:u:p@h/a:/b", "h/a:/b"),
             ("ext::https://u:p@h/a", "ext::https://h/a"),
             (

@@ -19,10 +19,13 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
     // When all of it is looked at again, also what was passed over, however often it is woken meanwhile.
     let mut whole = Instant::now() + spool.tick();
     loop {
+        let mut is_whole = false;
         tokio::select! {
-            () = spool.woken.notified() => {}
-            () = tokio::time::sleep_until(whole) => after = 0,
+            // In this order: the end waits for nothing, and what is due for no wake.
+            biased;
             _ = stop.changed() => return,
+            () = tokio::time::sleep_until(whole) => (after, is_whole) = (0, true),
+            () = spool.woken.notified() => {}
         }
         spool.look_at_age();
         loop {
@@ -36,13 +39,17 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
             if *stop.borrow() {
                 return;
             }
+            // What was passed over is not to wait for the end of what keeps coming.
+            if !is_whole && Instant::now() >= whole {
+                break;
+            }
         }
         let is_left = spool.status().waiting > 0;
         if !is_left || spool.taken() > taken {
             delays = backoff();
         }
         taken = spool.taken();
-        if Instant::now() >= whole {
+        if is_whole {
             whole = Instant::now() + spool.tick();
         }
         if is_left {

@@ -78,7 +78,9 @@ impl PersistBackend for Switch {
     }
 
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
-        self.read("prune", |driver| async move { driver.prune(request).await })
+        self.refuse_to_read("prune")?;
+        // What it has removed is told, whatever came to the spool meanwhile.
+        self.ask("prune", |driver| async move { driver.prune(request).await })
             .await
     }
 

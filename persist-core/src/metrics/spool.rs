@@ -30,20 +30,19 @@ impl SpoolMeter {
         }
     }
 
+    /// Nothing waits in it any more for this process to send.
+    pub fn close(&self) {
+        for gauge in [&self.updates, &self.bytes, &self.age, &self.dead] {
+            gauge.set(0.0);
+        }
+    }
+
     /// Tells what it holds now.
     pub fn tell(&self, spool: &SpoolHealth) {
         self.updates.set(spool.held.waiting as f64);
         self.bytes.set(spool.held.bytes as f64);
         self.age.set(spool.oldest_age_us.unwrap_or_default() as f64 / 1e6);
         self.dead.set(spool.held.dead as f64);
-    }
-}
-
-impl Drop for SpoolMeter {
-    fn drop(&mut self) {
-        for gauge in [&self.updates, &self.bytes, &self.age, &self.dead] {
-            gauge.set(0.0);
-        }
     }
 }
 
