@@ -271,6 +271,7 @@ mod tests {
             ("https:/u:p@example.org/a", "https:/example.org/a"),
             ("https:///u:p@example.org/a", "https:///example.org/a"),
             ("/srv/git/a@b:c.git", "/srv/git/a@b:c.git"),
+            ("https://h/a@b:c.git", "https://h/a@b:c.git"),
             ("https://example.org:8443/a@v1", "https://example.org:8443/a@v1"),
             ("https://h/a?token=t", "https://h/a"),
             ("https://h/a?TOKEN=t&ref=x", "https://h/a?ref=x"),

@@ -256,11 +256,11 @@ fn postgres_parameter(url: &mut PostgresUrl, key: &str, value: String) -> Result
         "hostaddr" if value.parse::<std::net::IpAddr>().is_err() => {
             return Err(invalid("hostaddr must be an IP address"));
         }
-        "host" | "hostaddr" => url.host = Some(value),
+        "host" | "hostaddr" => url.host = Some(value).filter(|value| !value.is_empty()),
         "port" => url.port = Some(value.parse().map_err(|_| invalid("port must be 1 to 65535"))?),
-        "user" => url.user = Some(value),
+        "user" => url.user = Some(value).filter(|value| !value.is_empty()),
         "password" => url.password = Some(value.into()),
-        "dbname" => url.database = Some(value),
+        "dbname" => url.database = Some(value).filter(|value| !value.is_empty()),
         "persist_schema" => url.schema = Some(schema_name(value)?),
         "persist_pooler" if value == "transaction" => url.pooler = true,
         "persist_pooler" => return Err(invalid("persist_pooler must be transaction")),

@@ -40,6 +40,7 @@ fn sockets_and_missing_hosts_are_understood() {
     );
     assert_eq!(host("postgres://me@/db"), (None, owned("me"), owned("db")));
     assert_eq!(host("postgres://"), (None, None, None));
+    assert_eq!(host("postgres://u@h/d?host=&user=&dbname="), (None, None, None));
 }
 
 #[test]
@@ -159,6 +160,10 @@ fn what_is_wrong_is_told_by_its_kind() {
         (
             "postgres://h/d?persist_aaaaaaaaaaaaaaaaaaaaaaaaa=x",
             "(name withheld)",
+        ),
+        (
+            "postgres://h/d?persist_pooler=x",
+            "persist_pooler must be transaction",
         ),
         ("postgres://h/d?persist_schema=", "persist_schema must be"),
         ("postgres://h/d?persist_schema=1a", "persist_schema must be"),

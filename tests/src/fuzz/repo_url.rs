@@ -46,7 +46,10 @@ fn has_no_credentials(stripped: &str, text: &str) {
     };
     // A backslash, a tab or a line feed means something in the URLs of a browser alone, and Git refuses it.
     let is_odd = |c: char| c == '\\' || c.is_control() || c.is_whitespace();
-    if url.scheme().starts_with("http") && !stripped.contains(is_odd) {
+    if stripped.contains(is_odd) {
+        return;
+    }
+    if url.scheme().starts_with("http") {
         assert!(url.password().is_none(), "{text:?} is stored as {stripped:?}");
     }
     for part in [url.query(), url.fragment()].into_iter().flatten() {
