@@ -176,6 +176,7 @@ fn what_is_wrong_is_told_by_its_kind() {
         ("postgres://h/d%FF", "database is not UTF-8"),
         ("sqlite::memory:?mode=ro", "can't be read-only"),
         ("sqlite:a%00", "names a file"),
+        ("sqlite:a?mode=x", "mode must be ro, rw or rwc"),
         ("sqlite:a?made=rw", "unknown parameter"),
         ("memory:a/b", "memory: takes a name"),
         ("none:x", "none: takes nothing"),
