@@ -76,9 +76,13 @@ pub struct Stores(pub Kind, pub Through);
 impl Stores {
     /// A kind bare and behind the facade, for `run_all`.
     pub fn all(kind: Kind) -> Vec<Arc<dyn Factory>> {
-        let mut ways = vec![Through::Driver, Through::Retry, Through::Faults];
-        // What is between does not know what is below: once more on Postgres is for the long runs.
-        if kind != Kind::Postgres || soak::or(false, true) {
+        let mut ways = vec![Through::Driver, Through::Retry];
+        // What is between does not know what is below: some of it is for the long runs.
+        let is_long = soak::or(false, true);
+        if kind != Kind::SqliteMemory || is_long {
+            ways.push(Through::Faults);
+        }
+        if matches!(kind, Kind::Memory | Kind::SqliteFile) || is_long {
             ways.push(Through::BestEffort);
         }
         if matches!(kind, Kind::Memory | Kind::SqliteFile) {
