@@ -96,7 +96,7 @@ fn strip_once(url: &str) -> String {
     let url = in_each_url(url, strip_cut_user_info);
     let (rest, fragment) = cut(&url, '#');
     let (base, query) = cut(rest, '?');
-    let mut clean = in_each_url(base, strip_user_info);
+    let mut clean = in_each_url(base, strip_user_info).into_owned();
     for (mark, part) in [('?', query), ('#', fragment)] {
         let Some(part) = part else { continue };
         let kept: Vec<_> = part
@@ -113,8 +113,12 @@ fn strip_once(url: &str) -> String {
 
 /// Strips each URL that stands in the path of another or behind a stray word, as `proxy.example/https://u:p@h` and
 /// `git@https://u:p@h` have it, from the last to the first, and then the whole.
-fn in_each_url(url: &str, strip: fn(&str) -> String) -> String {
-    let mut text = url.to_owned();
+fn in_each_url<'a>(url: &'a str, strip: fn(&str) -> Option<String>) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed(url);
+    // Nearly all are stored without a user: nothing is copied then.
+    if !url.contains('@') {
+        return text;
+    }
     let mut end = text.len();
     for _ in 0..MOST_PASSES {
         let Some(mark) = text[..end].rfind("://") else {
@@ -125,33 +129,30 @@ fn in_each_url(url: &str, strip: fn(&str) -> String) -> String {
         if scheme == 0 {
             break;
         }
-        let stripped = strip(&text[scheme..]);
-        text.truncate(scheme);
-        text.push_str(&stripped);
+        if let Some(stripped) = strip(&text[scheme..]) {
+            text = Cow::Owned(format!("{}{stripped}", &text[..scheme]));
+        }
         end = scheme;
     }
-    strip(&text)
+    strip(&text).map_or(text, Cow::Owned)
 }
 
 /// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
-fn strip_cut_user_info(url: &str) -> String {
-    let cut = || {
-        let start = scheme_end(url, "://").map_or(0, |at| at + 3);
-        let end = start + url[start..].find(['/', '?', '#'])?;
-        let (authority, rest) = (&url[start..end], &url[end..]);
-        // Behind an `@` of the user's own name, as `alice@example.org:pa?ss@host` has it.
-        let name_and_word = &authority[authority.rfind('@').map_or(0, |at| at + 1)..];
-        let (_, word) = name_and_word
-            .split_once(':')
-            .filter(|_| !is_ipv6(name_and_word))?;
-        let is_port = word.bytes().all(|b| b.is_ascii_digit());
-        if is_port || rest.starts_with('/') {
-            return None;
-        }
-        let at = rest[..rest.find('/').unwrap_or(rest.len())].rfind('@')?;
-        Some(format!("{}{}", &url[..start], &rest[at + 1..]))
-    };
-    cut().unwrap_or_else(|| url.to_owned())
+fn strip_cut_user_info(url: &str) -> Option<String> {
+    let start = scheme_end(url, "://").map_or(0, |at| at + 3);
+    let end = start + url[start..].find(['/', '?', '#'])?;
+    let (authority, rest) = (&url[start..end], &url[end..]);
+    // Behind an `@` of the user's own name, as `alice@example.org:pa?ss@host` has it.
+    let name_and_word = &authority[authority.rfind('@').map_or(0, |at| at + 1)..];
+    let (_, word) = name_and_word
+        .split_once(':')
+        .filter(|_| !is_ipv6(name_and_word))?;
+    let is_port = word.bytes().all(|b| b.is_ascii_digit());
+    if is_port || rest.starts_with('/') {
+        return None;
+    }
+    let at = rest[..rest.find('/').unwrap_or(rest.len())].rfind('@')?;
+    Some(format!("{}{}", &url[..start], &rest[at + 1..]))
 }
 
 fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
@@ -165,7 +166,7 @@ fn is_credential(pair: &str) -> bool {
     CREDENTIAL_PARAMETERS.contains(&name.as_str())
 }
 
-fn strip_user_info(base: &str) -> String {
+fn strip_user_info(base: &str) -> Option<String> {
     // Git takes `scheme://[user@]host/path`, `[user@]host:path` and plain paths. Where there is no scheme the
     // part before the first slash is looked at, and after stray slashes (`https:/u:p@h`) the first segment.
     let start = match scheme_end(base, "://") {
@@ -182,17 +183,17 @@ fn strip_user_info(base: &str) -> String {
     let user_info = percent_decode_str(&authority[..at]).decode_utf8_lossy();
     let scheme = base[..start].to_ascii_lowercase();
     if user_info.contains(':') || is_token(&scheme, &user_info) {
-        format!("{}{}", &base[..start], &base[start + at + 1..])
+        Some(format!("{}{}", &base[..start], &base[start + at + 1..]))
     } else if scheme.starts_with("http") {
         // `https://alice@example.org:pa/ss@host/path`. Elsewhere `git@host:path/a@v1` would look the same.
         strip_late_user_info(base, start)
     } else {
-        base.to_owned()
+        None
     }
 }
 
 /// `https://user:pa/ss@host/path`: no `@` before the first slash, but a colon that begins no port.
-fn strip_late_user_info(base: &str, start: usize) -> String {
+fn strip_late_user_info(base: &str, start: usize) -> Option<String> {
     let rest = &base[start..];
     let behind_user = &rest[..rest.find('/').unwrap_or(rest.len())];
     let host = behind_user.rsplit('@').next().unwrap_or_default();
@@ -204,8 +205,8 @@ fn strip_late_user_info(base: &str, start: usize) -> String {
         !port.bytes().all(|b| b.is_ascii_digit())
     });
     match (base[..start].contains("://"), colon, rest.rfind('@')) {
-        (true, Some(colon), Some(at)) if colon < at => format!("{}{}", &base[..start], &rest[at + 1..]),
-        _ => base.to_owned(),
+        (true, Some(colon), Some(at)) if colon < at => Some(format!("{}{}", &base[..start], &rest[at + 1..])),
+        _ => None,
     }
 }
 

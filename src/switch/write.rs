@@ -21,15 +21,14 @@ pub(crate) enum Drained {
 impl Switch {
     /// Applies a chunk. What the database could not take goes to the spool, or is dropped and counted.
     pub(super) async fn apply_chunk(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
-        let begun_call = Instant::now();
+        let begun = Instant::now();
         loop {
             let Some((driver, epoch)) = self.writer()? else {
                 return match self.spool {
-                    Some(_) => self.spool_chunk(chunk, None, begun_call).await,
+                    Some(_) => self.spool_chunk(chunk, None, begun).await,
                     None => Ok(self.drop_all(chunk.len())),
                 };
             };
-            let begun = Instant::now();
             let error = match driver.apply(chunk).await {
                 Ok(outcomes) => {
                     *self.stored.lock() = Some(Instant::now());
@@ -57,7 +56,7 @@ impl Switch {
                 self.turn_off(epoch, &error);
             }
             if self.spool.is_some() {
-                return self.spool_chunk(chunk, Some(error), begun_call).await;
+                return self.spool_chunk(chunk, Some(error), begun).await;
             }
             return Ok(match error.outcome() {
                 UpdateOutcome::NotApplied => self.drop_all(chunk.len()),

@@ -171,8 +171,9 @@ pub(super) async fn start(
     (connect(open, policy).await, failure)
 }
 
-pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persist> {
-    let connector = Connector {
+/// Of a store without a schema, which is opened again.
+pub(super) fn connector(open: Opener) -> Connector {
+    Connector {
         open: Arc::new(open),
         name: "memory",
         has_schema: false,
@@ -181,11 +182,14 @@ pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persi
         reopens: true,
         within: Duration::from_secs(10),
         outbox: None,
-    };
+    }
+}
+
+pub(super) async fn connect(open: Opener, policy: OnUnavailable) -> Result<Persist> {
     Persist::builder(None)
         .actor("tester")
         .on_unavailable(policy)
-        .connect_by(connector)
+        .connect_by(connector(open))
         .await
 }
 

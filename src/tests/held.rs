@@ -8,9 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::flaky::Opener;
+use super::flaky::{Opener, connector};
 use crate::builder::spooled;
-use crate::connector::Connector;
 use crate::spool::{Behaviour, Spooling};
 use crate::*;
 
@@ -156,16 +155,6 @@ impl Clock for Ticking {
 
 /// A facade over this driver and this outbox, which tells after a minute that something waits for too long.
 pub(super) async fn spool(open: Opener, outbox: &Arc<HeldOutbox>, when_full: WhenFull) -> Result<Persist> {
-    let connector = Connector {
-        open: Arc::new(open),
-        name: "memory",
-        has_schema: false,
-        migrate: true,
-        lasting: true,
-        reopens: true,
-        within: Duration::from_secs(10),
-        outbox: None,
-    };
     let behaviour = Behaviour {
         max_age: Duration::from_secs(60),
         when_full,
@@ -177,7 +166,13 @@ pub(super) async fn spool(open: Opener, outbox: &Arc<HeldOutbox>, when_full: Whe
     });
     let held = Arc::clone(outbox) as Arc<dyn Outbox>;
     let spooling = Spooling::new(held, behaviour, Arc::clone(&clock));
-    let switch = spooled(connector, spooling, &Deadlines::default(), Arc::clone(&clock)).await?;
+    let switch = spooled(
+        connector(open),
+        spooling,
+        &Deadlines::default(),
+        Arc::clone(&clock),
+    )
+    .await?;
     Ok(Persist::over(
         switch,
         clock,

@@ -1,9 +1,11 @@
 //! Ids, times, updates and outcomes in few words, and a made-up day of CI.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use persist_core::{
-    Attempt, Claim, Current, FixedClock, JobState, JobUpdate, Outcome, Result, State, Timestamp, Update,
-    VmState, VmUpdate,
+    Attempt, Claim, Current, Deadlines, FixedClock, JobState, JobUpdate, Outcome, Result, State, Timestamp,
+    Update, VmState, VmUpdate,
 };
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -12,6 +14,20 @@ use uuid::Uuid;
 
 /// 2026-11-01T08:00:00Z, when everything begins.
 pub const BEGIN_MICROS: i64 = 1_793_520_000_000_000;
+
+/// Deadlines that all are this, but for the wait for somebody else's migration.
+pub fn deadlines(time: Duration) -> Deadlines {
+    let mut deadlines = Deadlines::default();
+    for deadline in [
+        &mut deadlines.connect,
+        &mut deadlines.write,
+        &mut deadlines.read,
+        &mut deadlines.health,
+    ] {
+        *deadline = time;
+    }
+    deadlines
+}
 
 /// The n-th id; ids ascend with n.
 pub fn id(n: u64) -> Uuid {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use persist::{OnUnavailable, OpenOptions, Persist};
 use persist_core::layer::{Fault, Faults};
-use persist_core::{DbUrl, Deadlines, PersistBackend, Result, Retry};
+use persist_core::{DbUrl, PersistBackend, Result, Retry};
 use proptest::test_runner::{Config, RngSeed};
 use tokio::sync::OnceCell;
 
@@ -16,6 +16,7 @@ use crate::factory::{Factory, Store};
 use crate::place::{Database, Place};
 use crate::pooler;
 use crate::retold;
+use crate::sample;
 use crate::soak;
 
 /// Connections of a handle: many cases at once must get by with a server's usual hundred.
@@ -200,16 +201,8 @@ fn memory_url() -> String {
 }
 
 async fn connect(url: &str, through: Through, seed: u64) -> Result<Arc<dyn PersistBackend>> {
-    let mut deadlines = Deadlines::default();
-    for deadline in [
-        &mut deadlines.connect,
-        &mut deadlines.write,
-        &mut deadlines.read,
-        &mut deadlines.health,
-        &mut deadlines.migration,
-    ] {
-        *deadline = PATIENCE;
-    }
+    let mut deadlines = sample::deadlines(PATIENCE);
+    deadlines.migration = PATIENCE;
     let open = async || {
         let url: DbUrl = url.parse()?;
         let options = OpenOptions::default()

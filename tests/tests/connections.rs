@@ -11,7 +11,7 @@ mod poolers;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use persist::{Deadlines, Error, ErrorKind, JobQuery, JobState, Mode, OnUnavailable, Outcome, Persist};
+use persist::{Error, ErrorKind, JobQuery, JobState, Mode, OnUnavailable, Outcome, Persist};
 use persist_tests::cluster::{self, Cluster, Options, Stop};
 use persist_tests::place::Place;
 use persist_tests::process;
@@ -20,20 +20,9 @@ use persist_tests::sample;
 /// How much longer than its deadline a call may take on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
 
-fn deadlines(time: Duration) -> Deadlines {
-    let mut deadlines = Deadlines::default();
-    (
-        deadlines.connect,
-        deadlines.write,
-        deadlines.read,
-        deadlines.health,
-    ) = (time, time, time, time);
-    deadlines
-}
-
 async fn connect(url: &str, policy: OnUnavailable, connect: Duration) -> (Result<Persist, Error>, Duration) {
     let begun = Instant::now();
-    let builder = Persist::builder(Some(url.to_owned())).deadlines(deadlines(connect));
+    let builder = Persist::builder(Some(url.to_owned())).deadlines(sample::deadlines(connect));
     (builder.on_unavailable(policy).connect().await, begun.elapsed())
 }
 
@@ -78,7 +67,7 @@ async fn c2_a_server_that_starts_later_is_waited_for() {
     };
     let waiting = tokio::spawn(async move { connect(&url, policy, process::BOUND).await });
     let best_effort = Persist::builder(Some(cluster.fresh_schema_url()));
-    let mut short_only_to_connect = deadlines(process::BOUND);
+    let mut short_only_to_connect = sample::deadlines(process::BOUND);
     short_only_to_connect.connect = Duration::from_secs(5);
     let best_effort = best_effort.deadlines(short_only_to_connect);
     let best_effort = best_effort

@@ -16,8 +16,8 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use parking_lot::Mutex;
 use persist::metrics::{self, Metric, MetricKind};
 use persist::{
-    Deadlines, ErrorKind, EventQuery, JobQuery, JobState, JobUpdate, OnUnavailable, Outcome, Persist, Prune,
-    Spool, VmKey, VmQuery, VmState, VmUpdate,
+    ErrorKind, EventQuery, JobQuery, JobState, JobUpdate, OnUnavailable, Outcome, Persist, Prune, Spool,
+    VmKey, VmQuery, VmState, VmUpdate,
 };
 use persist_tests::cluster::{self, Cluster, Options, Stop};
 use persist_tests::process;
@@ -99,17 +99,8 @@ fn declared(name: &str) -> Metric {
 }
 
 fn builder(url: &str) -> persist::Builder {
-    let mut deadlines = Deadlines::default();
-    for deadline in [
-        &mut deadlines.connect,
-        &mut deadlines.write,
-        &mut deadlines.read,
-        &mut deadlines.health,
-    ] {
-        *deadline = process::BOUND;
-    }
     Persist::builder(Some(url.to_owned()))
-        .deadlines(deadlines)
+        .deadlines(sample::deadlines(process::BOUND))
         .on_unavailable(OnUnavailable::Fail)
         .connections(1)
         .slow_after(Duration::ZERO)

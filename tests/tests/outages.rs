@@ -10,29 +10,16 @@ mod spooled;
 
 use std::time::{Duration, Instant};
 
-use persist::{
-    Deadlines, Error, ErrorKind, EventOrder, EventQuery, JobQuery, JobState, OnUnavailable, Persist,
-};
+use persist::{Error, ErrorKind, EventOrder, EventQuery, JobQuery, JobState, OnUnavailable, Persist};
 use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
 use persist_tests::{process, sample, soak};
 
 /// How much longer than its deadline a call may take on a busy machine.
 const SLACK: Duration = Duration::from_secs(10);
 
-fn deadlines(time: Duration) -> Deadlines {
-    let mut deadlines = Deadlines::default();
-    (
-        deadlines.connect,
-        deadlines.write,
-        deadlines.read,
-        deadlines.health,
-    ) = (time, time, time, time);
-    deadlines
-}
-
 async fn connect(url: &str, policy: OnUnavailable, connect: Duration) -> (Result<Persist, Error>, Duration) {
     let begun = Instant::now();
-    let builder = Persist::builder(Some(url.to_owned())).deadlines(deadlines(connect));
+    let builder = Persist::builder(Some(url.to_owned())).deadlines(sample::deadlines(connect));
     (builder.on_unavailable(policy).connect().await, begun.elapsed())
 }
 
@@ -319,7 +306,9 @@ async fn r2_a_server_without_a_connection_left_is_waited_for() {
 async fn r1_more_callers_than_connections_all_get_through() {
     let url = shared().fresh_schema_url();
     let builder = || Persist::builder(Some(url.clone())).on_unavailable(OnUnavailable::Fail);
-    let persist = builder().deadlines(deadlines(process::BOUND)).connections(1);
+    let persist = builder()
+        .deadlines(sample::deadlines(process::BOUND))
+        .connections(1);
     let persist = persist.connect().await.unwrap();
     let record = |persist: &Persist, n| {
         let persist = persist.clone();
@@ -331,7 +320,7 @@ async fn r1_more_callers_than_connections_all_get_through() {
     persist.close().await.unwrap();
     // While a read holds the only connection, others wait no longer than it may take to get one, and updates do
     // not wait at all: theirs are of their own.
-    let mut short = deadlines(process::BOUND);
+    let mut short = sample::deadlines(process::BOUND);
     short.connect = Duration::from_secs(3);
     let persist = builder().deadlines(short).connections(1);
     let persist = persist.connect().await.unwrap();

@@ -14,7 +14,7 @@ async fn store(url: String, connections: u32) -> (Place, Arc<dyn PersistBackend>
     place.migrated().await.unwrap().close().await.unwrap();
     let name = shared().fresh_name("a");
     let mut options = OpenOptions::default();
-    (options.deadlines, options.connections) = (deadlines(process::BOUND), Some(connections));
+    (options.deadlines, options.connections) = (sample::deadlines(process::BOUND), Some(connections));
     let url = format!("{}&application_name={name}", place.url());
     let backend = persist::open(&url.parse().unwrap(), &options).await.unwrap();
     (place, backend, name)

@@ -15,10 +15,8 @@ use persist_tests::process::{self, Ran};
 use persist_tests::sample;
 use serde_json::{Value, json};
 
-use super::deadlines;
-
 async fn spooling(url: &str, path: &Path, bound: Duration) -> persist::Result<Persist> {
-    let builder = Persist::builder(Some(url.to_owned())).deadlines(deadlines(bound));
+    let builder = Persist::builder(Some(url.to_owned())).deadlines(sample::deadlines(bound));
     builder
         .on_unavailable(OnUnavailable::Spool(Spool::new(path)))
         .connect()
