@@ -111,30 +111,35 @@ fn strip_once(url: &str) -> String {
     clean
 }
 
-/// Strips each URL that stands in the path of another or behind a stray word, as `proxy.example/https://u:p@h` and
-/// `git@https://u:p@h` have it, from the last to the first, and then the whole.
+/// Strips the whole, and then each URL that stands in its path or behind a stray word, as `proxy.example/https://u:p@h` and
+/// `git@https://u:p@h` have it. The whole first: its password may hold what looks like a URL.
 fn in_each_url<'a>(url: &'a str, strip: fn(&str) -> Option<String>) -> Cow<'a, str> {
-    let mut text = Cow::Borrowed(url);
     // Nearly all are stored without a user: nothing is copied then.
     if !url.contains('@') {
-        return text;
+        return Cow::Borrowed(url);
     }
-    let mut end = text.len();
+    let mut text = strip(url).map_or(Cow::Borrowed(url), Cow::Owned);
+    // What stands in a query is a parameter's value; and without an `@` behind it a mark begins no user.
+    let path = text.find(['?', '#']).unwrap_or(text.len());
+    let Some(mut end) = text.rfind('@').map(|at| at.min(path)) else {
+        return text;
+    };
     for _ in 0..MOST_PASSES {
         let Some(mark) = text[..end].rfind("://") else {
-            break;
+            return text;
         };
         let of_scheme = |c: char| c.is_ascii_alphanumeric() || ['+', '-', '.'].contains(&c);
         let scheme = text[..mark].trim_end_matches(of_scheme).len();
         if scheme == 0 {
-            break;
+            return text;
         }
         if let Some(stripped) = strip(&text[scheme..]) {
             text = Cow::Owned(format!("{}{stripped}", &text[..scheme]));
         }
         end = scheme;
     }
-    strip(&text).map_or(text, Cow::Owned)
+    // No URL holds so many others; without an `@` there is no user.
+    Cow::Owned(text.rsplit('@').next().unwrap_or_default().to_owned())
 }
 
 /// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
@@ -291,6 +296,20 @@ mod tests {
             ("proxy/https://ghp_0123456789@h/a", "proxy/https://h/a"),
             ("proxy/https://u:pa?ss@h/a", "proxy/https://h/a"),
             ("https://u:a://b@h/a", "https://h/a"),
+            ("https://u:pw://x:y@h/a", "https://h/a"),
+            ("https://u:secret://ghp_0123456789@h/a", "https://h/a"),
+            (
+                "https://h/a?ref=http://b:c?y&token=ab@cd",
+                "https://h/a?ref=http://b:c?y",
+            ),
+            (
+                "https://h/a?next=http://b:c?mail=x@y",
+                "https://h/a?next=http://b:c?mail=x@y",
+            ),
+            (
+                "proxy/https://u:p@h/a://b/a://b/a://b/a://b/a://b/a://b/a://b/a://b",
+                "proxy/https://h/a://b/a://b/a://b/a://b/a://b/a://b/a://b/a://b",
+            ),
             ("https://proxy/https://git@h/a", "https://proxy/https://git@h/a"),
             ("https:u:p@h/a:/b", "h/a:/b"),
             ("ext::https://u:p@h/a", "ext::https://h/a"),

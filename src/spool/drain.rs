@@ -39,6 +39,7 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
             if *stop.borrow() {
                 return;
             }
+            spool.look_at_age();
             // What was passed over is not to wait for the end of what keeps coming.
             if !is_whole && Instant::now() >= whole {
                 break;

@@ -254,8 +254,8 @@ impl Spooling {
 
     /// Lets go of the file, and tells what stays in it.
     pub(crate) async fn close(&self) {
-        self.outbox.close().await;
         self.meter.close();
+        self.outbox.close().await;
         let OutboxStatus { waiting, dead, .. } = self.status();
         if waiting > 0 {
             tracing::warn!(

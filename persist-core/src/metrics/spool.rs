@@ -1,6 +1,7 @@
 //! What waits in a spool.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{Gauge, gauge};
 
@@ -13,6 +14,7 @@ pub struct SpoolMeter {
     bytes: Gauge,
     age: Gauge,
     dead: Gauge,
+    closed: AtomicBool,
 }
 
 impl SpoolMeter {
@@ -27,22 +29,34 @@ impl SpoolMeter {
             bytes: gauge!(SPOOL_BYTES.name),
             age: gauge!(SPOOL_AGE.name),
             dead: gauge!(SPOOL_DEAD.name),
+            closed: AtomicBool::new(false),
         }
     }
 
-    /// Nothing waits in it any more for this process to send.
+    /// Takes it out of the process's metrics, once: before its file is let go, as the next one may tell of the same.
     pub fn close(&self) {
-        for gauge in [&self.updates, &self.bytes, &self.age, &self.dead] {
-            gauge.set(0.0);
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            for gauge in [&self.updates, &self.bytes, &self.age, &self.dead] {
+                gauge.set(0.0);
+            }
         }
     }
 
     /// Tells what it holds now.
     pub fn tell(&self, spool: &SpoolHealth) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         self.updates.set(spool.held.waiting as f64);
         self.bytes.set(spool.held.bytes as f64);
         self.age.set(spool.oldest_age_us.unwrap_or_default() as f64 / 1e6);
         self.dead.set(spool.held.dead as f64);
+    }
+}
+
+impl Drop for SpoolMeter {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
