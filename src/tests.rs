@@ -1,5 +1,6 @@
 //! The modes of the facade, over a driver that fails on demand and under a paused clock.
 
+mod drained;
 mod flaky;
 mod held;
 mod outages;

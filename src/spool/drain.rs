@@ -15,7 +15,8 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
         return;
     };
     let mut delays = backoff();
-    let (mut after, mut taken) = (0, 0);
+    // How far it ever looked, and what had been taken when it last rested.
+    let (mut after, mut reached, mut taken) = (0, 0, 0);
     // When all of it is looked at again, also what was passed over, however often it is woken meanwhile.
     let mut whole = Instant::now() + spool.tick();
     loop {
@@ -40,6 +41,12 @@ pub(crate) async fn drain(switch: Weak<Switch>, mut stop: watch::Receiver<bool>)
                 return;
             }
             spool.look_at_age();
+            // Behind that nothing was passed over yet: a whole look is over, also of a spool that has no end.
+            if is_whole && after >= reached {
+                is_whole = false;
+                whole = Instant::now() + spool.tick();
+            }
+            reached = reached.max(after);
             // What was passed over is not to wait for the end of what keeps coming.
             if !is_whole && Instant::now() >= whole {
                 break;

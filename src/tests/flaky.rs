@@ -28,8 +28,8 @@ pub(super) struct Flaky {
     failure: Failure,
     held: Held,
     writes: Arc<AtomicU32>,
-    /// Whether it is well whatever fails.
-    pub(super) is_well: bool,
+    /// As its opener says.
+    is_well: bool,
 }
 
 impl Flaky {
@@ -124,6 +124,8 @@ pub(super) struct Opener {
     pub(super) held: Held,
     pub(super) writes: Arc<AtomicU32>,
     pub(super) panics: bool,
+    /// Whether what it opens answers when asked for its health, whatever fails.
+    pub(super) is_well: bool,
 }
 
 #[async_trait]
@@ -131,7 +133,9 @@ impl Open for Opener {
     async fn open(&self) -> Result<Arc<dyn PersistBackend>> {
         assert!(!self.panics, "made to panic");
         let driver = self.driver(&self.failure);
-        driver.answer()?;
+        if !self.is_well {
+            driver.answer()?;
+        }
         Ok(Arc::new(driver))
     }
 }
@@ -144,6 +148,7 @@ impl Opener {
             held: Held::default(),
             writes: Arc::default(),
             panics: false,
+            is_well: false,
         }
     }
 
@@ -155,7 +160,7 @@ impl Opener {
             failure: Arc::clone(failure),
             held: Arc::clone(&self.held),
             writes: Arc::clone(&self.writes),
-            is_well: false,
+            is_well: self.is_well,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An outbox in memory that fails on demand, and a facade over it: a file would not go by a paused clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::flaky::{Opener, connector};
+use super::flaky::{Opener, connector, queued};
 use crate::builder::spooled;
 use crate::spool::{Behaviour, Spooling};
 use crate::*;
@@ -21,6 +22,8 @@ pub(super) struct HeldOutbox {
     state: Mutex<State>,
     /// What writing meets.
     pub(super) failure: Mutex<Option<ErrorKind>>,
+    /// Whether somebody puts in one more each time it is looked into.
+    pub(super) is_fed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +81,11 @@ impl Outbox for HeldOutbox {
         Ok(())
     }
     async fn waiting(&self, after: u64, limit: u32) -> Result<Vec<Entry>> {
+        if self.is_fed.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let claim = queued(0xfed).check(&SystemClock)?;
+            self.put(&jsonl::claim_line(&claim));
+        }
         let state = self.state.lock();
         let behind = state.waiting.iter().filter(|entry| entry.seq > after);
         Ok(behind.take(limit as usize).cloned().collect())

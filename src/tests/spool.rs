@@ -158,9 +158,9 @@ async fn poison_is_put_aside_and_the_rest_goes_on() {
     // It comes back, and refuses the updates of one job.
     *failure.lock() = Some(ErrorKind::InvalidInput);
     // The probe fails of it as the flaky driver is made; what is asked by hand does not.
-    let open = Opener::new("spool poison");
-    let mut driver = open.driver(&failure);
-    driver.is_well = true;
+    let mut open = Opener::new("spool poison");
+    open.is_well = true;
+    let driver = open.driver(&failure);
     let replayed = replay(&*outbox, &driver, |_| {}).await.unwrap();
     assert_eq!((replayed.taken, replayed.dead, replayed.passed_over), (300, 2, 0));
     assert!(open.writes.load(Ordering::Relaxed) < 30, "halved, not one by one");
@@ -185,10 +185,10 @@ async fn a_row_that_can_not_be_read_is_passed_over_and_tried_again() {
     for update in [queued(1), JobUpdate::new(BAD, JobState::Queued), queued(2)] {
         persist.record_job_state(update).await.unwrap();
     }
-    let open = Opener::new("spool row");
+    let mut open = Opener::new("spool row");
+    open.is_well = true;
     *failure.lock() = Some(ErrorKind::Corrupt);
-    let mut driver = open.driver(&failure);
-    driver.is_well = true;
+    let driver = open.driver(&failure);
     let replayed = replay(&*outbox, &driver, |_| {}).await.unwrap();
     assert_eq!((replayed.taken, replayed.dead, replayed.passed_over), (2, 0, 1));
     assert_eq!(outbox.errors()[0].0, 1, "it tells how often it was tried");

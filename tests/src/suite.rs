@@ -116,10 +116,13 @@ pub fn run_all(factories: Vec<Arc<dyn Factory>>) -> ExitCode {
         .enable_all()
         .build();
     let runtime = runtime.expect("the system gives threads");
-    let mut trials = Vec::new();
-    for factory in factories {
-        trials.extend(cases().map(|case| trial(case, &factory, runtime.handle())));
-        trials.push(schedules(&factory, runtime.handle()));
+    // The longest first, so that the end waits for none.
+    let mut trials: Vec<_> = factories
+        .iter()
+        .map(|factory| schedules(factory, runtime.handle()))
+        .collect();
+    for factory in &factories {
+        trials.extend(cases().map(|case| trial(case, factory, runtime.handle())));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // A case that hung may hold a thread for ever.

@@ -112,7 +112,7 @@ async fn x6_an_update_of_a_vanishing_job_is_answered(ctx: &Ctx) -> CaseResult {
     ctx.one(job(1, Failed)).await?;
     let backend = Arc::clone(ctx.backend());
     let writing = tokio::spawn(async move {
-        for round in 0..40 {
+        for round in 0..10 {
             // Repeated, filling and refused ones: each looks at a slot that may go under it.
             let reason = format!("round {round}");
             let updates = [

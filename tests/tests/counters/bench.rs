@@ -100,7 +100,7 @@ async fn the_bench_has_no_errors_with_thousands_of_callers() {
     for database in Database::BOTH {
         let place = Place::empty(database);
         let fixed = ["--database-url", place.url(), "--format", "jsonl", "bench"];
-        let load = ["--seconds", "1", "--callers", "64,256,1024,4096"];
+        let load = ["--seconds", "1", "--callers", "256,4096"];
         let ran = process::run(&mut process::persist([&fixed[..], &load].concat())).ok();
         let runs: Vec<Value> = ran
             .stdout
@@ -108,7 +108,7 @@ async fn the_bench_has_no_errors_with_thousands_of_callers() {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         let callers: Vec<_> = runs.iter().map(|run| run["callers"].as_u64().unwrap()).collect();
-        assert_eq!(callers, [64, 256, 1024, 4096]);
+        assert_eq!(callers, [256, 4096]);
         for run in runs {
             assert_eq!(run["errors"], 0, "{run}");
             let figure = |name: &str| run[name].as_f64().unwrap();

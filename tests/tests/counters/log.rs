@@ -4,7 +4,7 @@ use persist_tests::cluster::{Cluster, Options};
 use persist_tests::place::Place;
 use persist_tests::process;
 
-use crate::load::{lives, opened};
+use crate::load::{lives, opened, queue};
 
 /// Most bytes of write-ahead log for an update at 64 callers. 799 to 809 were seen (PostgreSQL 15, 2026-11-26); twice
 /// as many would hide three more indexes.
@@ -38,12 +38,14 @@ async fn postgres_logs_few_bytes_per_update() {
 
 /// Updates that end nothing stay on their page: no index is touched. On a server of its own: what a row left behind
 /// makes room on its page only when no older snapshot in the database may still see it, and other tests hold theirs.
+/// The rows of a page all go on at once: with a fillfactor of 85 0.63 to 0.83 of them found room, with 60 0.97 to 1, with
+/// 50 0.99 to 1 (8 runs of each; where each job goes on right after it was queued 0.81 to 0.97, 0.94 to 1 and 0.98 to 1).
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_updates_rows_in_place() {
     let cluster = Cluster::start(&Options::default());
     let place = Place::at(cluster.fresh_schema_url());
     let persist = opened(&place).await;
-    let updates = lives(&persist).await as f64;
+    let updates = queue(&persist).await as f64;
     persist.close().await.unwrap();
     // Of each three one makes the row, one ends the job, which moves it from an index to another.
     let (all_updates, that_end_nothing) = (updates / 3.0 * 2.0, updates / 3.0);

@@ -1,0 +1,40 @@
+//! In which order the spool is emptied while more keeps coming.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::flaky::{BAD, Opener};
+use super::held::{HeldOutbox, spool};
+use crate::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_was_passed_over_is_tried_again_also_in_a_spool_that_fills_as_fast_as_it_drains() {
+    let outbox = Arc::new(HeldOutbox::default());
+    let mut open = Opener::new("spool fed");
+    open.is_well = true;
+    *open.failure.lock() = Some(ErrorKind::Corrupt);
+    let failure = Arc::clone(&open.failure);
+    let persist = spool(open, &outbox, WhenFull::Fail).await.unwrap();
+    outbox.is_fed.store(true, Ordering::Relaxed);
+    let bad = JobUpdate::new(BAD, JobState::Queued);
+    assert_eq!(persist.record_job_state(bad).await.unwrap(), Outcome::Spooled);
+    let tried = async {
+        while outbox.errors()[0].0 < 4 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    // Each whole look comes a minute after the one before.
+    let bound = Duration::from_secs(10 * 60);
+    tokio::time::timeout(bound, tried)
+        .await
+        .expect("it is tried again");
+    *failure.lock() = None;
+    let stands = persist.backend_as_it_stands();
+    let stored = async {
+        while stands.job(BAD).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(bound, stored).await.expect("it is stored");
+}
