@@ -269,7 +269,7 @@ pub(crate) async fn spooled(
     if let Err(error) = &first
         && is_misconfigured(error, connector.name)
     {
-        spooling.outbox.close().await;
+        spooling.close().await;
         return Err(error.clone());
     }
     Ok(Switch::healing(first, connector, Some(spooling), clock))

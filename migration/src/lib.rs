@@ -18,6 +18,7 @@ mod history;
 mod migration;
 mod ranks;
 pub mod records;
+mod room;
 mod seed;
 
 pub use migration::{Migration, Step};
@@ -25,7 +26,7 @@ pub use migration::{Migration, Step};
 use persist_core::sql::Dialect;
 
 /// The version that `min_reader` and `min_writer` of a database are compared with: how many migrations are known.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The migrations for this database, in their order.
 pub fn list(dialect: Dialect) -> Vec<Migration> {
@@ -34,6 +35,7 @@ pub fn list(dialect: Dialect) -> Vec<Migration> {
         ranks::migration(dialect),
         history::migration(dialect),
         endings::migration(dialect),
+        room::migration(dialect),
     ]
 }
 

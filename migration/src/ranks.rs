@@ -28,21 +28,18 @@ pub(crate) fn migration(dialect: Dialect) -> Migration {
     )
 }
 
-// Fillfactors that leave a row room for a new version of itself on its page: the jobs of a page are queued together and
-// begin together, and a row that finds no room costs an entry in each index. With less, the planner begins to think a
-// filtered walk over the order cheaper than the index of a state or a backend, as pages of the table are more.
 const POSTGRES: &str = "\
 ALTER TABLE jobs ALTER repo_url DROP NOT NULL, ALTER commit_sha DROP NOT NULL, \
 ALTER repo_url TYPE text COLLATE \"C\", ALTER commit_sha TYPE text COLLATE \"C\", \
 ALTER runs_on TYPE text COLLATE \"C\", ALTER state TYPE text COLLATE \"C\", \
 ADD rank bigint, ADD prev_rank bigint, ADD repo_url_rank bigint, ADD commit_sha_rank bigint, \
-ADD runs_on_rank bigint, SET (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+ADD runs_on_rank bigint, SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE vms ALTER backend DROP NOT NULL, \
 ALTER domain_name TYPE text COLLATE \"C\", ALTER backend TYPE text COLLATE \"C\", \
 ALTER overlay_path TYPE text COLLATE \"C\", ALTER seed_path TYPE text COLLATE \"C\", \
 ALTER state TYPE text COLLATE \"C\", \
 ADD rank bigint, ADD prev_rank bigint, ADD backend_rank bigint, ADD overlay_path_rank bigint, \
-ADD seed_path_rank bigint, SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)";
+ADD seed_path_rank bigint, SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05)";
 
 const POSTGRES_DOWN: &str = "\
 UPDATE jobs SET repo_url = coalesce(repo_url, ''), commit_sha = coalesce(commit_sha, '') \

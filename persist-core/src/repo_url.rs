@@ -124,7 +124,7 @@ fn in_each_url<'a>(url: &'a str, strip: fn(&str) -> Option<String>) -> Cow<'a, s
     let Some(mut end) = text.rfind('@').map(|at| at.min(path)) else {
         return text;
     };
-    for _ in 0..MOST_PASSES {
+    for pass in 0..=MOST_PASSES {
         let Some(mark) = text[..end].rfind("://") else {
             return text;
         };
@@ -132,6 +132,9 @@ fn in_each_url<'a>(url: &'a str, strip: fn(&str) -> Option<String>) -> Cow<'a, s
         let scheme = text[..mark].trim_end_matches(of_scheme).len();
         if scheme == 0 {
             return text;
+        }
+        if pass == MOST_PASSES {
+            break;
         }
         if let Some(stripped) = strip(&text[scheme..]) {
             text = Cow::Owned(format!("{}{stripped}", &text[..scheme]));
@@ -301,6 +304,10 @@ mod tests {
             (
                 "https://h/a?ref=http://b:c?y&token=ab@cd",
                 "https://h/a?ref=http://b:c?y",
+            ),
+            (
+                "p/a://b/a://b/a://b/a://b/a://b/a://b/a://b/a://b/?mail=x@y",
+                "p/a://b/a://b/a://b/a://b/a://b/a://b/a://b/a://b/?mail=x@y",
             ),
             (
                 "https://h/a?next=http://b:c?mail=x@y",

@@ -56,6 +56,8 @@ pub(crate) struct Behaviour {
 /// An open spool in use.
 #[derive(Debug)]
 pub(crate) struct Spooling {
+    /// Dropped before the file is let go.
+    meter: SpoolMeter,
     pub(crate) outbox: Arc<dyn Outbox>,
     behaviour: Behaviour,
     clock: Arc<dyn Clock>,
@@ -73,13 +75,13 @@ pub(crate) struct Spooling {
     foreign: Mutex<Option<Uuid>>,
     alarmed: Mutex<Option<Instant>>,
     rejections: OncePer,
-    meter: SpoolMeter,
 }
 
 impl Spooling {
     #[cfg(any(feature = "spool", all(test, feature = "memory")))]
     pub(crate) fn new(outbox: Arc<dyn Outbox>, behaviour: Behaviour, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
+            meter: SpoolMeter::new(),
             outbox,
             behaviour,
             clock,
@@ -93,7 +95,6 @@ impl Spooling {
             foreign: Mutex::default(),
             alarmed: Mutex::default(),
             rejections: OncePer::new(BETWEEN_WARNINGS),
-            meter: SpoolMeter::new(),
         })
     }
 

@@ -121,8 +121,8 @@ pub fn run_all(factories: Vec<Arc<dyn Factory>>) -> ExitCode {
         .iter()
         .map(|factory| schedules(factory, runtime.handle()))
         .collect();
-    for factory in &factories {
-        trials.extend(cases().map(|case| trial(case, factory, runtime.handle())));
+    for factory in factories {
+        trials.extend(cases().map(|case| trial(case, &factory, runtime.handle())));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // A case that hung may hold a thread for ever.

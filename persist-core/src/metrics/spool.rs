@@ -1,7 +1,7 @@
 //! What waits in a spool.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use metrics::{Gauge, gauge};
 
@@ -14,7 +14,8 @@ pub struct SpoolMeter {
     bytes: Gauge,
     age: Gauge,
     dead: Gauge,
-    closed: AtomicBool,
+    /// Held while the gauges are set: what tells late must not come after the end.
+    closed: Mutex<bool>,
 }
 
 impl SpoolMeter {
@@ -29,13 +30,14 @@ impl SpoolMeter {
             bytes: gauge!(SPOOL_BYTES.name),
             age: gauge!(SPOOL_AGE.name),
             dead: gauge!(SPOOL_DEAD.name),
-            closed: AtomicBool::new(false),
+            closed: Mutex::new(false),
         }
     }
 
     /// Takes it out of the process's metrics, once: before its file is let go, as the next one may tell of the same.
     pub fn close(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *closed, true) {
             for gauge in [&self.updates, &self.bytes, &self.age, &self.dead] {
                 gauge.set(0.0);
             }
@@ -44,7 +46,8 @@ impl SpoolMeter {
 
     /// Tells what it holds now.
     pub fn tell(&self, spool: &SpoolHealth) {
-        if self.closed.load(Ordering::Acquire) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
             return;
         }
         self.updates.set(spool.held.waiting as f64);
