@@ -145,7 +145,9 @@ fn in_each_url<'a>(url: &'a str, strip: fn(&str) -> Option<String>) -> Cow<'a, s
     Cow::Owned(text.rsplit('@').next().unwrap_or_default().to_owned())
 }
 
-/// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority.
+/// `https://user:pa?ss@host/path`: a password with an unescaped `?` or `#`, which would end the authority, and perhaps a
+/// slash too. Over HTTP what follows a colon and is no port is a password, however far away its `@` stands; elsewhere it may
+/// be a path, as in `git@host:acme/app?x=a@b`.
 fn strip_cut_user_info(url: &str) -> Option<String> {
     let start = scheme_end(url, "://").map_or(0, |at| at + 3);
     let end = start + url[start..].find(['/', '?', '#'])?;
@@ -156,10 +158,13 @@ fn strip_cut_user_info(url: &str) -> Option<String> {
         .split_once(':')
         .filter(|_| !is_ipv6(name_and_word))?;
     let is_port = word.bytes().all(|b| b.is_ascii_digit());
-    if is_port || rest.starts_with('/') {
+    // A slash alone is for those who look at the path.
+    if is_port || !rest.contains(['?', '#']) {
         return None;
     }
-    let at = rest[..rest.find('/').unwrap_or(rest.len())].rfind('@')?;
+    let is_http = url[..start].to_ascii_lowercase().starts_with("http");
+    let reach = rest.find('/').filter(|_| !is_http).unwrap_or(rest.len());
+    let at = rest[..reach].rfind('@')?;
     Some(format!("{}{}", &url[..start], &rest[at + 1..]))
 }
 
@@ -250,6 +255,10 @@ mod tests {
             ("https://u:pa/ss@example.org/a.git", "https://example.org/a.git"),
             ("https://u:pa?ss@example.org/a.git", "https://example.org/a.git"),
             ("https://u:pa#s@s@example.org/a?x=1", "https://example.org/a?x=1"),
+            ("https://u:pa?s/s@example.org/a", "https://example.org/a"),
+            ("https://u:p/a?s@example.org/a", "https://example.org/a"),
+            ("git@h:acme/app?x=a@b", "git@h:acme/app?x=a@b"),
+            ("ssh://git@h:acme/app?x=a@b", "ssh://git@h:acme/app?x=a@b"),
             ("https://u@corp.org:pa?ss@h/a.git", "https://h/a.git"),
             ("https://u@corp.org:pa/ss@h/a.git", "https://h/a.git"),
             ("https://u@h:8443/a@v1", "https://u@h:8443/a@v1"),

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::flaky::{BAD, Opener};
+use super::flaky::{BAD, Opener, until};
 use super::held::{HeldOutbox, spool};
 use crate::*;
 
@@ -19,22 +18,8 @@ async fn what_was_passed_over_is_tried_again_also_in_a_spool_that_fills_as_fast_
     outbox.is_fed.store(true, Ordering::Relaxed);
     let bad = JobUpdate::new(BAD, JobState::Queued);
     assert_eq!(persist.record_job_state(bad).await.unwrap(), Outcome::Spooled);
-    let tried = async {
-        while outbox.errors()[0].0 < 4 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    // Each whole look comes a minute after the one before.
-    let bound = Duration::from_secs(10 * 60);
-    tokio::time::timeout(bound, tried)
-        .await
-        .expect("it is tried again");
+    until("it is tried again", async || outbox.errors()[0].0 >= 4).await;
     *failure.lock() = None;
     let stands = persist.backend_as_it_stands();
-    let stored = async {
-        while stands.job(BAD).await.unwrap().is_none() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::time::timeout(bound, stored).await.expect("it is stored");
+    until("it is stored", async || stands.job(BAD).await.unwrap().is_some()).await;
 }

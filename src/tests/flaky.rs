@@ -203,13 +203,17 @@ pub(super) fn queued(number: u128) -> JobUpdate {
 }
 
 pub(super) async fn until_ready(persist: &Persist) {
-    // The clock is paused: an hour passes as soon as nothing else can run.
-    let ready = async {
-        while persist.health().await.expect("an answer").mode != Mode::Ready {
+    let is_ready = async || persist.health().await.expect("an answer").mode == Mode::Ready;
+    until("it heals", is_ready).await;
+}
+
+/// Waits for a condition for an hour of the paused clock, which passes as soon as nothing else can run.
+pub(super) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !holds().await {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(3_600), ready)
-        .await
-        .expect("it heals");
+    let hour = Duration::from_secs(3_600);
+    tokio::time::timeout(hour, waiting).await.expect(what);
 }

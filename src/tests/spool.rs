@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::flaky::{BAD, Failure, Opener, queued};
+use super::flaky::{BAD, Failure, Opener, queued, until};
 use super::held::{BYTES, HeldOutbox, spool};
 use crate::*;
 
@@ -28,12 +27,7 @@ async fn start(name: &str, outbox: &Arc<HeldOutbox>, failing: Option<ErrorKind>)
 
 /// Waits, by the paused clock, until the spool holds nothing to replay.
 async fn until_empty(outbox: &HeldOutbox) {
-    let empty = async {
-        while outbox.status().waiting > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    timeout(HOUR, empty).await.expect("it is emptied");
+    until("it is emptied", async || outbox.status().waiting == 0).await;
 }
 
 async fn is_there(persist: &Persist, number: u128) -> bool {

@@ -1,7 +1,7 @@
 //! What others are told: who watches the mode, who reads the log, who asks for health.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,6 +28,10 @@ impl io::Write for Lines {
 impl Lines {
     /// Those of this thread, until the guard goes.
     fn read() -> (Self, tracing::subscriber::DefaultGuard) {
+        // With one subscriber alone, who first comes by a line of the program decides for all threads whether it is wanted:
+        // a test that reads none would silence it here.
+        static ANOTHER: LazyLock<tracing::Dispatch> = LazyLock::new(|| tracing_subscriber::registry().into());
+        LazyLock::force(&ANOTHER);
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()

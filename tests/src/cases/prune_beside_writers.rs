@@ -9,6 +9,7 @@ use persist_core::{Outcome, Prune, VmState};
 use super::cases;
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::sample::{at, claims, id, job, vm};
+use crate::soak;
 
 cases! { "prune_beside_writers":
     x6_live_jobs_are_never_touched,
@@ -112,7 +113,7 @@ async fn x6_an_update_of_a_vanishing_job_is_answered(ctx: &Ctx) -> CaseResult {
     ctx.one(job(1, Failed)).await?;
     let backend = Arc::clone(ctx.backend());
     let writing = tokio::spawn(async move {
-        for round in 0..10 {
+        for round in 0..soak::or(10, 40) {
             // Repeated, filling and refused ones: each looks at a slot that may go under it.
             let reason = format!("round {round}");
             let updates = [
