@@ -157,9 +157,8 @@ fn strip_cut_user_info(url: &str) -> Option<String> {
     let (_, word) = name_and_word
         .split_once(':')
         .filter(|_| !is_ipv6(name_and_word))?;
-    let is_port = word.bytes().all(|b| b.is_ascii_digit());
     // A slash alone is for those who look at the path.
-    if is_port || !rest.contains(['?', '#']) {
+    if is_port(word) || !rest.contains(['?', '#']) {
         return None;
     }
     let is_http = url[..start].to_ascii_lowercase().starts_with("http");
@@ -193,9 +192,8 @@ fn strip_user_info(base: &str) -> Option<String> {
     let Some(at) = authority.rfind('@') else {
         return strip_late_user_info(base, start);
     };
-    let user_info = percent_decode_str(&authority[..at]).decode_utf8_lossy();
     let scheme = base[..start].to_ascii_lowercase();
-    if user_info.contains(':') || is_token(&scheme, &user_info) {
+    if is_secret(&scheme, &authority[..at]) {
         Some(format!("{}{}", &base[..start], &base[start + at + 1..]))
     } else if scheme.starts_with("http") {
         // `https://alice@example.org:pa/ss@host/path`. Elsewhere `git@host:path/a@v1` would look the same.
@@ -205,22 +203,30 @@ fn strip_user_info(base: &str) -> Option<String> {
     }
 }
 
-/// `https://user:pa/ss@host/path`: no `@` before the first slash, but a colon that begins no port.
+/// `https://user:pa/ss@host/path`: no `@` before the first slash, but a colon that begins no port. Behind a plain host a
+/// user can stand in the path, as in `https://proxy:8443/user:pass@host` and, slashes merged, `https://proxy/https:/user:pass@host`.
 fn strip_late_user_info(base: &str, start: usize) -> Option<String> {
     let rest = &base[start..];
-    let behind_user = &rest[..rest.find('/').unwrap_or(rest.len())];
-    let host = behind_user.rsplit('@').next().unwrap_or_default();
-    let colon = rest.find(':').filter(|colon| {
-        if is_ipv6(host) {
-            return false;
-        }
-        let port = rest[colon + 1..].split('/').next().unwrap_or_default();
-        !port.bytes().all(|b| b.is_ascii_digit())
-    });
-    match (base[..start].contains("://"), colon, rest.rfind('@')) {
-        (true, Some(colon), Some(at)) if colon < at => Some(format!("{}{}", &base[..start], &rest[at + 1..])),
-        _ => None,
+    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let word = host.split_once(':').filter(|_| !is_ipv6(host));
+    if !word.is_some_and(|(_, word)| !is_port(word)) {
+        return strip_path_user_info(base, start + authority.len());
     }
+    let at = rest.rfind('@').filter(|at| *at > authority.len());
+    let at = at.filter(|_| base[..start].contains("://"))?;
+    Some(format!("{}{}", &base[..start], &rest[at + 1..]))
+}
+
+/// A segment `user:pass@host` of a path becomes `host`, and so does one with a token as its user. A file's path stays.
+fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
+    let kept = |segment: &str| match segment.rfind('@') {
+        Some(at) if is_secret("", &segment[..at]) => at + 1,
+        _ => 0,
+    };
+    let segments = base[path..].split('/').map(|segment| &segment[kept(segment)..]);
+    let clean = segments.collect::<Vec<_>>().join("/");
+    (base.contains(":/") && clean != base[path..]).then(|| format!("{}{clean}", &base[..path]))
 }
 
 /// Where the scheme ends, `ext::https` too. In `git:pw@h:a://b` the mark is a part of the path.
@@ -233,13 +239,19 @@ fn is_ipv6(host: &str) -> bool {
     host.starts_with('[')
 }
 
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn leading_slashes(text: &str) -> usize {
     text.len() - text.trim_start_matches('/').len()
 }
 
-fn is_token(scheme: &str, user: &str) -> bool {
+/// Whether a password is in it or the user is a token.
+fn is_secret(scheme: &str, user_info: &str) -> bool {
+    let user = percent_decode_str(user_info).decode_utf8_lossy();
     let known = TOKEN_PREFIXES.iter().any(|prefix| user.starts_with(prefix));
-    known || (scheme.starts_with("http") && user.len() >= TOKEN_LENGTH)
+    known || user.contains(':') || (scheme.starts_with("http") && user.len() >= TOKEN_LENGTH)
 }
 
 #[cfg(test)]
@@ -290,6 +302,28 @@ mod tests {
             ("https:///u:p@example.org/a", "https:///example.org/a"),
             ("/srv/git/a@b:c.git", "/srv/git/a@b:c.git"),
             ("https://h/a@b:c.git", "https://h/a@b:c.git"),
+            ("/srv/git/a:b@c.git", "/srv/git/a:b@c.git"),
+            ("https://proxy:8443/u:p@h/a", "https://proxy:8443/h/a"),
+            ("https://proxy/https:/u:p@h/a", "https://proxy/https:/h/a"),
+            (
+                "https://alice@proxy/https:/u%3Ap@h/a",
+                "https://alice@proxy/https:/h/a",
+            ),
+            ("proxy/https:/u:p@h/a", "proxy/https:/h/a"),
+            ("https://proxy/ghp_0123456789@h/a", "https://proxy/h/a"),
+            (
+                "https://proxy/cache:v2/https://u:p@h/a",
+                "https://proxy/cache:v2/https://h/a",
+            ),
+            (
+                "https://proxy/cache:v2/https://u:p/s@h/a",
+                "https://proxy/cache:v2/https://h/a",
+            ),
+            ("https://h/app:tag@v1", "https://h/v1"),
+            (
+                "https://h/a-branch-with-a-long-name@v1",
+                "https://h/a-branch-with-a-long-name@v1",
+            ),
             ("https://example.org:8443/a@v1", "https://example.org:8443/a@v1"),
             ("https://h/a?token=t", "https://h/a"),
             ("https://h/a?TOKEN=t&ref=x", "https://h/a?ref=x"),
