@@ -80,9 +80,14 @@ impl Connector {
     async fn prepare(&self, driver: &dyn PersistBackend) -> Result<()> {
         if let Some(schema) = driver.schema() {
             if self.migrate {
-                let applied = schema.up().await?;
-                if !applied.is_empty() {
-                    tracing::info!(migrations = ?applied, "the database was migrated");
+                match schema.up().await {
+                    Ok(applied) if applied.is_empty() => {}
+                    Ok(applied) => tracing::info!(migrations = ?applied, "the database was migrated"),
+                    // Who may not change tables need not where all that is missing is optional.
+                    Err(error) if schema.check().await.is_ok() => {
+                        tracing::warn!(%error, "the database is used as it is; run persist migrate up as its owner");
+                    }
+                    Err(error) => return Err(error),
                 }
             } else {
                 schema.check().await?;

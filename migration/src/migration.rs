@@ -24,11 +24,26 @@ pub struct Migration {
     pub up: Vec<Step>,
     /// The steps down, all in one transaction.
     pub down: Vec<Step>,
+    /// Whether a store without it can be used all the same, by this program too.
+    pub optional: bool,
 }
 
 impl Migration {
     pub(crate) fn new(name: &'static str, up: Vec<Step>, down: Vec<Step>) -> Self {
-        Self { name, up, down }
+        Self {
+            name,
+            up,
+            down,
+            optional: false,
+        }
+    }
+
+    /// One that only makes the store better.
+    pub(crate) fn optional(self) -> Self {
+        Self {
+            optional: true,
+            ..self
+        }
     }
 
     /// What the way up runs, for a plan; `adopted` where the seed's tables are there.

@@ -16,5 +16,5 @@ pub(crate) fn migration(dialect: Dialect) -> Migration {
         // differs: SQLite writes a row where it was.
         Dialect::Sqlite => Vec::new(),
     };
-    Migration::new("m20261127_000005_room", steps(60, 70), steps(85, 85))
+    Migration::new("m20261127_000005_room", steps(60, 70), steps(85, 85)).optional()
 }

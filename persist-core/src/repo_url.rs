@@ -229,7 +229,7 @@ fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
             }
             // Another URL begins.
             None if is_http(segment) || segment.ends_with(':') && segments.peek() == Some(&"") => {
-                begun = None
+                begun = None;
             }
             None if has_password(segment) => begun = begun.or(Some(kept.len())),
             None => {}

@@ -18,6 +18,7 @@ use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
 use crate::merge;
 use crate::migrate::Migrator;
+use crate::points::Points;
 use crate::session::Session;
 use crate::statements::Statements;
 use crate::{event, job, prune, vm};
@@ -29,6 +30,8 @@ pub struct PostgresBackend {
     schema: Option<Arc<str>>,
     prefix: Arc<str>,
     statements: Arc<Statements>,
+    jobs: Arc<Points<Uuid, Job>>,
+    vms: Arc<Points<VmKey, Vm>>,
     deadlines: Deadlines,
     instance_id: OnceLock<Uuid>,
     migrator: Migrator,
@@ -58,9 +61,12 @@ impl PostgresBackend {
             prefix: Arc::clone(&prefix),
             deadlines: config.deadlines,
         };
+        let statements = Arc::new(Statements::new(schema.as_deref(), &prefix));
         Ok(Self {
             migrator,
-            statements: Arc::new(Statements::new(schema.as_deref(), &prefix)),
+            jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
+            vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
+            statements,
             pool,
             schema,
             prefix,
@@ -125,25 +131,16 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {
-        let sql = Arc::clone(&self.statements.job);
-        let read = self
-            .pool
-            .run("job", self.deadlines.read, Scope::Single, move |session| {
-                let sql = Arc::clone(&sql);
-                Box::pin(async move { job::get(session, sql, id).await })
-            });
-        read.await
+        self.refuse_closed("job")?;
+        self.jobs.get(id).await.map_err(|error| error.during("job"))
     }
 
     async fn vm(&self, key: &VmKey) -> Result<Option<Vm>> {
-        let (sql, key) = (Arc::clone(&self.statements.vm), key.clone());
-        let read = self
-            .pool
-            .run("vm", self.deadlines.read, Scope::Single, move |session| {
-                let (sql, key) = (Arc::clone(&sql), key.clone());
-                Box::pin(async move { vm::get(session, sql, &key).await })
-            });
-        read.await
+        self.refuse_closed("vm")?;
+        self.vms
+            .get(key.clone())
+            .await
+            .map_err(|error| error.during("vm"))
     }
 
     async fn jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
@@ -224,6 +221,10 @@ impl PersistBackend for PostgresBackend {
     }
 
     async fn close(&self) -> Result<()> {
+        self.pool.refuse_new();
+        // Who waits for a statement was accepted, and has no connection yet.
+        self.jobs.idle().await;
+        self.vms.idle().await;
         self.pool.close().await;
         Ok(())
     }

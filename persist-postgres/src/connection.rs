@@ -146,7 +146,7 @@ impl Pool {
     {
         self.refuse_closed().map_err(|error| error.during(operation))?;
         let pool = Arc::clone(self);
-        let task = tokio::spawn(async move { pool.attempts(deadline, scope, &work).await });
+        let task = tokio::spawn(async move { pool.attempts(end_of(deadline), deadline, scope, &work).await });
         let result = task.await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::OutcomeUnknown,
@@ -156,11 +156,17 @@ impl Pool {
         result.map_err(|error| error.during(operation))
     }
 
-    async fn attempts<T, W>(&self, deadline: Duration, scope: Scope, work: &W) -> Result<T>
+    /// Runs `work` by a certain time, `deadline` from where the call began. Must be called in a task of its own.
+    pub(crate) async fn attempts<T, W>(
+        &self,
+        end: Instant,
+        deadline: Duration,
+        scope: Scope,
+        work: &W,
+    ) -> Result<T>
     where
         W: for<'s> Fn(&'s mut Session) -> Work<'s, T> + Send + Sync,
     {
-        let end = end_of(deadline);
         let mut tries = Tries::default();
         loop {
             let fresh = tries.takes_fresh();
@@ -313,9 +319,14 @@ impl Pool {
         Ok(())
     }
 
+    /// From now on nobody is let in who comes by [`run`](Self::run).
+    pub(crate) fn refuse_new(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     /// Refuses new calls, waits for accepted ones, and lets go of the connections.
     pub(crate) async fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.refuse_new();
         self.flushes.close().await;
         self.calls.close().await;
     }

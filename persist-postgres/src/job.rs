@@ -9,8 +9,11 @@ use sea_orm::entity::prelude::*;
 use sqlx::postgres::{PgArguments, PgRow};
 
 use crate::bind;
+use crate::connection::Work;
+use crate::points::Rows;
 use crate::row;
 use crate::session::Session;
+use crate::statements::Statements;
 
 /// A row of `jobs` as the store's statements read it.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -62,17 +65,35 @@ impl TryFrom<Model> for Job {
     }
 }
 
-fn decode(row: PgRow) -> Result<Job> {
-    Model::from_query_result(&row.into(), "")
-        .map_err(|_| row::undecodable("jobs"))?
-        .try_into()
+fn model(row: PgRow) -> Result<Model> {
+    Model::from_query_result(&row.into(), "").map_err(|_| row::undecodable("jobs"))
 }
 
-pub(crate) async fn get(session: &mut Session, sql: Arc<str>, id: Uuid) -> Result<Option<Job>> {
-    let mut arguments = PgArguments::default();
-    bind::add(&mut arguments, id)?;
-    let rows = session.rows(sql, arguments).await?;
-    rows.into_iter().next().map(decode).transpose()
+fn decode(row: PgRow) -> Result<Job> {
+    model(row)?.try_into()
+}
+
+/// The rows of keys that have one. A row that can't be read fails for its own key.
+pub(crate) fn by_key(
+    session: &mut Session,
+    statements: Arc<Statements>,
+    ids: Arc<[Uuid]>,
+) -> Work<'_, Rows<Uuid, Job>> {
+    Box::pin(async move {
+        let mut arguments = PgArguments::default();
+        let sql = if let [id] = ids[..] {
+            bind::add(&mut arguments, id)?;
+            &statements.job
+        } else {
+            bind::add(&mut arguments, &*ids)?;
+            &statements.jobs_by_key
+        };
+        let rows = session.rows(Arc::clone(sql), arguments).await?;
+        let models = rows.into_iter().map(model);
+        models
+            .map(|row| row.map(|row| (row.request_id, row.try_into())))
+            .collect()
+    })
 }
 
 pub(crate) async fn list(session: &mut Session, schema: Option<&str>, query: &JobQuery) -> Result<Page<Job>> {

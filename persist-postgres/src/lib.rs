@@ -2,7 +2,8 @@
 //!
 //! [`PostgresBackend`] keeps the contract of [`PersistBackend`](persist_core::PersistBackend). A batch is
 //! merged by one statement (`statements`), planned by a pure function (`waves`); rows are decoded by the SeaORM
-//! entities of [`job`], [`vm`] and [`event`]; every call runs in a task of its own with its deadline inside
+//! entities of [`job`], [`vm`] and [`event`]; reads by key that wait together go
+//! together (`points`); every call runs in a task of its own with its deadline inside
 //! (`connection`). What a server says becomes an error in one place (`error`).
 
 mod adopt;
@@ -19,6 +20,7 @@ mod lock;
 mod merge;
 mod migrate;
 mod pgpass;
+mod points;
 mod prune;
 mod records;
 mod row;
@@ -32,4 +34,4 @@ mod waves;
 
 pub use backend::PostgresBackend;
 pub use config::PostgresConfig;
-pub use statements::merging_statement;
+pub use statements::{merging_statement, reading_statements};

@@ -6,7 +6,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use persist_core::sql::{self, Dialect, EVENTS, JOBS, RowTable, Statement, VMS, slot_conflict};
+use persist_core::sql::{
+    self, Dialect, EVENTS, JOB_COLUMNS, JOBS, RowTable, Statement, VM_COLUMNS, VMS, slot_conflict,
+};
 use persist_core::{Attribute, Claim, Error, ErrorKind, Rank, Result, Subject, VmKey};
 use sea_query::PostgresQueryBuilder;
 use sqlx::Arguments as _;
@@ -20,8 +22,12 @@ pub(crate) struct Statements {
     pub(crate) look: Arc<str>,
     /// `$1` is the `request_id`.
     pub(crate) job: Arc<str>,
-    /// And `$2` the `domain_name`.
+    /// `$1` is an array of them.
+    pub(crate) jobs_by_key: Arc<str>,
+    /// `$1` is the `request_id`, `$2` the `domain_name`.
     pub(crate) vm: Arc<str>,
+    /// Arrays of them.
+    pub(crate) vms_by_key: Arc<str>,
 }
 
 impl Statements {
@@ -33,7 +39,9 @@ impl Statements {
             merge: merge_sql(prefix).into(),
             look: look_sql(prefix).into(),
             job: text(sql::job(Dialect::Postgres, schema, any.request_id)),
+            jobs_by_key: by_key_sql(prefix, &JOBS, &JOB_COLUMNS).into(),
             vm: text(sql::vm(Dialect::Postgres, schema, &any)),
+            vms_by_key: by_key_sql(prefix, &VMS, &VM_COLUMNS).into(),
         }
     }
 }
@@ -76,6 +84,15 @@ fn slot_source() -> (String, String) {
 /// and the six attributes.
 pub fn merging_statement() -> String {
     merge_sql("")
+}
+
+/// The statements that read jobs and VMs by several keys, on the tables of the search path: for `EXPLAIN`. Their parameters
+/// are `$1::uuid[]`, and for VMs `$2::text[]`.
+pub fn reading_statements() -> [String; 2] {
+    [
+        by_key_sql("", &JOBS, &JOB_COLUMNS),
+        by_key_sql("", &VMS, &VM_COLUMNS),
+    ]
 }
 
 fn merge_sql(prefix: &str) -> String {
@@ -201,6 +218,24 @@ fn look_sql(prefix: &str) -> String {
          LEFT JOIN {prefix}{} v ON i.domain_name <> '' AND v.request_id = i.request_id \
          AND v.domain_name = i.domain_name COLLATE \"C\"",
         JOBS.name, VMS.name,
+    )
+}
+
+/// The rows of several keys, of which each is in the arrays once.
+fn by_key_sql(prefix: &str, table: &RowTable, columns: &[&str]) -> String {
+    let (keys, is_key) = if table.key.contains(&"domain_name") {
+        (
+            "$1::uuid[], $2::text[]",
+            "r.request_id = i.request_id AND r.domain_name = i.domain_name COLLATE \"C\"",
+        )
+    } else {
+        ("$1::uuid[]", "r.request_id = i.request_id")
+    };
+    format!(
+        "SELECT r.{} FROM unnest({keys}) AS i({}) JOIN {prefix}{} AS r ON {is_key}",
+        columns.join(", r."),
+        table.key.join(", "),
+        table.name,
     )
 }
 

@@ -9,8 +9,11 @@ use sea_orm::entity::prelude::*;
 use sqlx::postgres::{PgArguments, PgRow};
 
 use crate::bind;
+use crate::connection::Work;
+use crate::points::Rows;
 use crate::row;
 use crate::session::Session;
+use crate::statements::Statements;
 
 /// A row of `vms` as the store's statements read it.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -65,22 +68,57 @@ impl TryFrom<Model> for Vm {
     }
 }
 
-fn decode(row: PgRow) -> Result<Vm> {
-    Model::from_query_result(&row.into(), "")
-        .map_err(|_| row::undecodable("vms"))?
-        .try_into()
+fn model(row: PgRow) -> Result<Model> {
+    Model::from_query_result(&row.into(), "").map_err(|_| row::undecodable("vms"))
 }
 
-pub(crate) async fn get(session: &mut Session, sql: Arc<str>, key: &VmKey) -> Result<Option<Vm>> {
-    // The server refuses NUL in a text, where all that is meant is: no VM has such a name.
-    if key.domain_name.contains('\0') {
-        return Ok(None);
-    }
-    let mut arguments = PgArguments::default();
-    bind::add(&mut arguments, key.request_id)?;
-    bind::add(&mut arguments, key.domain_name.as_str())?;
-    let rows = session.rows(sql, arguments).await?;
-    rows.into_iter().next().map(decode).transpose()
+fn decode(row: PgRow) -> Result<Vm> {
+    model(row)?.try_into()
+}
+
+/// The rows of keys that have one. A row that can't be read fails for its own key.
+pub(crate) fn by_key(
+    session: &mut Session,
+    statements: Arc<Statements>,
+    keys: Arc<[VmKey]>,
+) -> Work<'_, Rows<VmKey, Vm>> {
+    Box::pin(async move {
+        // The server refuses NUL in a text, where all that is meant is: no VM has such a name.
+        let keys: Vec<_> = keys
+            .iter()
+            .filter(|key| !key.domain_name.contains('\0'))
+            .collect();
+        let mut arguments = PgArguments::default();
+        let sql = match keys[..] {
+            [] => return Ok(Vec::new()),
+            [key] => {
+                bind::add(&mut arguments, key.request_id)?;
+                bind::add(&mut arguments, key.domain_name.as_str())?;
+                &statements.vm
+            }
+            _ => {
+                bind::add(
+                    &mut arguments,
+                    keys.iter().map(|key| key.request_id).collect::<Vec<_>>(),
+                )?;
+                let names = keys.iter().map(|key| key.domain_name.as_str());
+                bind::add(&mut arguments, names.collect::<Vec<_>>())?;
+                &statements.vms_by_key
+            }
+        };
+        let rows = session.rows(Arc::clone(sql), arguments).await?;
+        let models = rows.into_iter().map(model);
+        models
+            .map(|row| {
+                row.map(|row| {
+                    (
+                        VmKey::new(row.request_id, row.domain_name.clone()),
+                        row.try_into(),
+                    )
+                })
+            })
+            .collect()
+    })
 }
 
 pub(crate) async fn list(session: &mut Session, schema: Option<&str>, query: &VmQuery) -> Result<Page<Vm>> {

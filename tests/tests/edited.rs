@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use persist::{ErrorKind, JobState, UpdateOutcome};
+use futures_util::future::join_all;
+use persist::{ErrorKind, JobState, UpdateOutcome, VmKey, VmState};
 use persist_tests::place::{Database, Place};
 use persist_tests::sample;
 
@@ -20,6 +21,67 @@ async fn i6_a_row_of_an_unknown_state_does_not_deny_what_was_stored() {
     assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
     assert_eq!(place.count("FROM events WHERE state = 'running'").await, 1);
     assert_eq!(error.outcome(), UpdateOutcome::Unknown, "it was committed");
+    backend.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn i6_a_row_of_an_unknown_state_fails_for_its_own_readers() {
+    let place = Place::empty(Database::Postgres);
+    let backend = place.migrated().await.unwrap();
+    let jobs = (0..20).map(|n| sample::job(n, JobState::Queued));
+    backend.apply(&sample::claims(jobs).unwrap()).await.unwrap();
+    let vms = (0..20).map(|n| sample::vm(n, "vm", VmState::Running));
+    backend.apply(&sample::claims(vms).unwrap()).await.unwrap();
+    for table in ["jobs", "vms"] {
+        let id = sample::id(13);
+        place
+            .execute(&format!(
+                "ALTER TABLE {table} DROP CONSTRAINT {table}_state; \
+                 UPDATE {table} SET state = 'paused' WHERE request_id = '{id}'"
+            ))
+            .await;
+    }
+    // At once, so that most go by one statement.
+    let keys: Vec<_> = (0..20).map(|n| VmKey::new(sample::id(n), "vm")).collect();
+    let jobs = join_all((0..20).map(|n| backend.job(sample::id(n)))).await;
+    let vms = join_all(keys.iter().map(|key| backend.vm(key))).await;
+    for (n, (job, vm)) in jobs.into_iter().zip(vms).enumerate() {
+        if n == 13 {
+            for error in [job.unwrap_err(), vm.unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
+                assert!(error.to_string().contains("paused"), "{error}");
+            }
+        } else {
+            assert!(job.unwrap().is_some() && vm.unwrap().is_some(), "{n}");
+        }
+    }
+    backend.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_page_fails_for_its_own_readers() {
+    let place = Place::empty(Database::Postgres);
+    let backend = place.migrated().await.unwrap();
+    let jobs = (0..20).map(|n| sample::job(n, JobState::Queued));
+    backend.apply(&sample::claims(jobs).unwrap()).await.unwrap();
+    // What the server says of a page whose checksum is wrong.
+    let id = sample::id(13);
+    place
+        .execute(&format!(
+            "ALTER TABLE jobs RENAME TO kept; \
+             CREATE FUNCTION sound(id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN \
+             IF id = '{id}' THEN RAISE EXCEPTION USING ERRCODE = 'XX001'; END IF; RETURN true; END $$; \
+             CREATE VIEW jobs AS SELECT * FROM kept WHERE sound(request_id)"
+        ))
+        .await;
+    let jobs = join_all((0..20).map(|n| backend.job(sample::id(n)))).await;
+    for (n, job) in jobs.into_iter().enumerate() {
+        if n == 13 {
+            assert_eq!(job.unwrap_err().kind(), ErrorKind::Corrupt);
+        } else {
+            assert!(job.unwrap().is_some(), "{n}");
+        }
+    }
     backend.close().await.unwrap();
 }
 

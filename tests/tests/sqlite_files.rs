@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use persist::{
-    DbUrl, Error, ErrorKind, JobQuery, JobState, OpenOptions, PersistBackend, Result, UpdateOutcome, VmQuery,
+    DbUrl, Down, Error, ErrorKind, JobQuery, JobState, OnUnavailable, OpenOptions, Persist, PersistBackend,
+    Result, UpdateOutcome, VmQuery,
 };
 use persist_tests::place::{self, Database, Place};
 use persist_tests::sample;
@@ -341,7 +342,19 @@ async fn d7_a_store_that_is_opened_to_read_takes_no_write() {
         .apply(&sample::claims([sample::job(1, JobState::Queued)]).unwrap())
         .await
         .unwrap();
+    // As an older program has left it: what it lacks is nothing that reading needs.
+    backend
+        .schema()
+        .unwrap()
+        .down(Down::steps(1).confirmed(true))
+        .await
+        .unwrap();
     backend.close().await.unwrap();
+    let url = format!("sqlite://{}?mode=ro", file.path().display());
+    let older = Persist::builder(Some(url)).on_unavailable(OnUnavailable::Fail);
+    let older = older.connect().await.unwrap();
+    assert_eq!(older.jobs(&JobQuery::default()).await.unwrap().items.len(), 1);
+    older.close().await.unwrap();
     let reader = file.open("ro").await.unwrap();
     assert_eq!(reader.jobs(&JobQuery::default()).await.unwrap().items.len(), 1);
     let error = reader

@@ -10,14 +10,18 @@ use persist_core::{JobUpdate, PersistBackend, Rank, Result, StateTable as _, VmS
 use super::cases;
 use super::concurrency::{apply, two_handles};
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
-use crate::sample::{CREATED, MOVED, at, id, job, vm};
+use crate::sample::{CREATED, MOVED, at, claims, id, job, vm};
 
 cases! { "concurrency":
     a_row_is_never_seen_without_its_slot,
     a_row_is_never_seen_half_moved,
     each_writer_reads_its_own_writes,
     a_handle_reads_what_another_wrote,
+    each_of_many_readers_gets_its_own_row,
 }
+
+/// Readers at once: more than go by one statement.
+const READERS: u64 = 300;
 
 async fn a_row_is_never_seen_without_its_slot(ctx: &Ctx) -> CaseResult {
     let writing = climber(ctx.backend(), 60);
@@ -132,6 +136,44 @@ async fn a_handle_reads_what_another_wrote(ctx: &Ctx) -> CaseResult {
         "and back"
     );
     other.close().await?;
+    Ok(())
+}
+
+async fn each_of_many_readers_gets_its_own_row(ctx: &Ctx) -> CaseResult {
+    let (states, names) = ([Queued, Running, Failed], ["vm", "VM", "vm2"]);
+    let jobs = (0..30).map(|n| job(n, states[n as usize % 3]).runs_on(format!("runner-{n}")));
+    ctx.backend().apply(&claims(jobs)?).await?;
+    // Not each job has each name, and no VM that of the last.
+    let has = |n: u64, name: &str| {
+        n < 30
+            && names
+                .iter()
+                .zip(0..)
+                .any(|(known, at)| *known == name && n % 3 >= at)
+    };
+    let vms = (0..30).flat_map(|n| names.map(|name| (n, name)));
+    let vms = vms.filter(|(n, name)| has(*n, name));
+    let vms = vms.map(|(n, name)| vm(n, name, VmState::Running).backend(format!("{n}-{name}")));
+    ctx.backend().apply(&claims(vms)?).await?;
+    let reads = (0..READERS).map(|reader| async move {
+        // Some jobs are asked for by several, some are not there.
+        let n = reader * 7 % 40;
+        let row = ctx.backend().job(id(n)).await?;
+        let read = row
+            .as_ref()
+            .map(|row| (row.request_id, row.state, row.runs_on.clone()));
+        let wrote = (n < 30).then(|| (id(n), states[n as usize % 3], Some(format!("runner-{n}"))));
+        ensure_eq!(read, wrote, "job {n}");
+        for name in ["vm", "VM", "vm2", "vm 2", "v\0m", ""] {
+            let key = persist_core::VmKey::new(id(n), name);
+            let row = ctx.backend().vm(&key).await?;
+            let read = row.map(|row| (row.key(), row.backend));
+            let wrote = has(n, name).then(|| (key, Some(format!("{n}-{name}"))));
+            ensure_eq!(read, wrote, "the VM {name:?} of job {n}");
+        }
+        CaseResult::Ok(())
+    });
+    try_join_all(reads).await?;
     Ok(())
 }
 

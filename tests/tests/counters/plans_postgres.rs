@@ -7,6 +7,7 @@ use sea_query::{PostgresQueryBuilder, Value};
 use serde_json::Value as Json;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use uuid::Uuid;
 
 use crate::listings::{self, Listing, Rows};
 
@@ -199,5 +200,26 @@ async fn postgres_reads_every_page_by_an_index_and_deep_ones_as_fast_as_the_firs
         for_all_values > 0,
         "no statement has come to a plan for all values"
     );
+    let keys = sqlx::query_as("SELECT request_id, domain_name FROM vms LIMIT 64");
+    let keys: Vec<(Uuid, String)> = keys.fetch_all(&mut connection).await.unwrap();
+    let (ids, names): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    for (sql, index) in persist_postgres::reading_statements()
+        .into_iter()
+        .zip(["jobs_pkey", "vms_pkey"])
+    {
+        let explain = AssertSqlSafe(format!("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}"));
+        let mut query = sqlx::query(explain).bind(&ids);
+        if sql.contains("$2") {
+            query = query.bind(&names);
+        }
+        let run = json(&query.fetch_one(&mut connection).await.unwrap());
+        let walk = [
+            "Nested Loop ".to_owned(),
+            "Function Scan ".to_owned(),
+            format!("Index Scan {index}"),
+        ];
+        assert_eq!(nodes(&run), walk);
+        assert_eq!(run["Actual Rows"], 64, "{run}");
+    }
     connection.close().await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! Round trips and statements, counted on the wire.
 
+use futures_util::future::try_join_all;
 use persist::{EventOrder, EventQuery, JobQuery, JobState, OnUnavailable, Persist, VmKey, VmQuery, VmState};
 use persist_core::FLUSHERS;
 use persist_tests::cluster::shared;
@@ -135,6 +136,49 @@ async fn postgres_reads_are_one_round_trip_each() {
         .await;
         assert_eq!(said, ONE, "a page of the history {order:?}");
     }
+    persist.close().await.unwrap();
+}
+
+/// On one thread, so that all have come before the first is sent.
+#[tokio::test]
+async fn postgres_reads_that_wait_together_are_one_round_trip() {
+    let (proxy, persist) = through_proxy().await;
+    for n in 0..20 {
+        let job = sample::job(n, JobState::Queued);
+        persist.record_job_state(job).await.unwrap();
+        let vm = sample::vm(n, "vm", VmState::Prepared);
+        persist.record_vm_event(vm).await.unwrap();
+    }
+    // A few go alone, all others together: 21 keys, of which one has no row and each is asked for twice.
+    let said = warm(&proxy, async || {
+        let reads = (0..50).map(|n| persist.job(sample::id(n / 2 % 21)));
+        let rows = try_join_all(reads).await.unwrap();
+        assert_eq!(rows.iter().flatten().count(), 48);
+    })
+    .await;
+    // Five, or four where the last of the calls before had not landed yet.
+    let few = |said: Said| {
+        let Said { run, .. } = said;
+        let each = Said {
+            run,
+            syncs: run,
+            ready: run,
+            ..ONE
+        };
+        said == each && (4..=5).contains(&run)
+    };
+    assert!(few(said), "jobs: {said:?}");
+    let keys: Vec<_> = (0..50)
+        .map(|n| VmKey::new(sample::id(n / 2 % 21), "vm"))
+        .collect();
+    let said = warm(&proxy, async || {
+        let rows = try_join_all(keys.iter().map(|key| persist.vm(key)))
+            .await
+            .unwrap();
+        assert_eq!(rows.iter().flatten().count(), 48);
+    })
+    .await;
+    assert!(few(said), "VMs: {said:?}");
     persist.close().await.unwrap();
 }
 

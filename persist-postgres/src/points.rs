@@ -1,0 +1,252 @@
+//! Reads of one row by its key: those that wait at the same time go out as one statement.
+//!
+//! A statement for one row costs both sides some 30 µs, most of it for the statement and hardly any for the row. The
+//! first few callers are sent at once, each alone, as their round trips overlap; who comes while those are in the air goes
+//! with the next, as in the writer: without a timer to fill it, and whoever is alone waits for nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use persist_core::{Error, ErrorKind, Result, end_of};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+
+use crate::connection::{Pool, Scope, Work};
+use crate::session::Session;
+use crate::statements::Statements;
+
+/// In the air before anybody waits for another. By `cargo bench -- postgres` 2 to 4 make the most with 16 and with 64 callers
+/// on 2 cores; a server that is far away wants more of them.
+const FEW: usize = 4;
+/// Most keys of a statement.
+const BATCH: usize = 64;
+/// Whoever waited for so long has a statement sent for all who wait: what is in the air is held up.
+const HELD_UP: Duration = Duration::from_millis(10);
+
+/// The rows of keys that have one. A row that can't be read fails for its own key.
+pub(crate) type Rows<K, R> = Vec<(K, Result<R>)>;
+/// The statement of one kind of row.
+type ByKey<K, R> = fn(&mut Session, Arc<Statements>, Arc<[K]>) -> Work<'_, Rows<K, R>>;
+type Reading<K, R> = Pin<Box<dyn Future<Output = Result<Rows<K, R>>> + Send>>;
+type Read<K, R> = dyn Fn(Arc<[K]>, Instant) -> Reading<K, R> + Send + Sync;
+
+/// Reads of one kind of row.
+pub(crate) struct Points<K, R> {
+    read: Box<Read<K, R>>,
+    deadline: Duration,
+    waiting: Mutex<Waiting<K, R>>,
+    landed: Notify,
+}
+
+struct Waiting<K, R> {
+    calls: Vec<Call<K, R>>,
+    in_air: usize,
+}
+
+struct Call<K, R> {
+    key: K,
+    end: Instant,
+    reply: oneshot::Sender<Result<Option<R>>>,
+}
+
+/// One of those in the air, until it is dropped.
+struct Flight<K, R> {
+    points: Arc<Points<K, R>>,
+    has_landed: bool,
+}
+
+impl<K, R> Points<K, R>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    R: Clone + Send + 'static,
+{
+    /// By statements on the connections of a pool.
+    pub(crate) fn over(
+        pool: &Arc<Pool>,
+        statements: &Arc<Statements>,
+        deadline: Duration,
+        by_key: ByKey<K, R>,
+    ) -> Arc<Self> {
+        let (pool, statements) = (Arc::clone(pool), Arc::clone(statements));
+        Self::new(deadline, move |keys, end| {
+            let (pool, statements) = (Arc::clone(&pool), Arc::clone(&statements));
+            Box::pin(async move {
+                pool.attempts(end, deadline, Scope::Single, &move |session: &mut Session| {
+                    by_key(session, Arc::clone(&statements), Arc::clone(&keys))
+                })
+                .await
+            })
+        })
+    }
+
+    /// By what `read` returns for keys until such a time, each call within the deadline.
+    fn new<F>(deadline: Duration, read: F) -> Arc<Self>
+    where
+        F: Fn(Arc<[K]>, Instant) -> Reading<K, R> + Send + Sync + 'static,
+    {
+        let waiting = Waiting {
+            calls: Vec::new(),
+            in_air: 0,
+        };
+        Arc::new(Self {
+            read: Box::new(read),
+            deadline,
+            waiting: Mutex::new(waiting),
+            landed: Notify::new(),
+        })
+    }
+
+    /// The row of a key. Sees all that was answered before this was called. Cancel-safe.
+    pub(crate) async fn get(self: &Arc<Self>, key: K) -> Result<Option<R>> {
+        let (reply, mut answer) = oneshot::channel();
+        let end = end_of(self.deadline);
+        let calls = {
+            let mut waiting = self.waiting();
+            waiting.calls.push(Call { key, end, reply });
+            let goes = waiting.in_air < FEW || waiting.calls.len() >= BATCH;
+            if goes { waiting.take_off() } else { None }
+        };
+        self.send(calls);
+        let answer = match timeout(HELD_UP, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let held_up = self.waiting().take_off();
+                self.send(held_up);
+                answer.await
+            }
+        };
+        answer.unwrap_or_else(|_| {
+            let what = "the task of the call ended before the answer came";
+            Err(Error::new(ErrorKind::OutcomeUnknown, what))
+        })
+    }
+
+    /// Waits until nobody does. Whoever calls sees to it that nobody comes.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let landed = self.landed.notified();
+            if self.waiting().in_air == 0 {
+                return;
+            }
+            landed.await;
+        }
+    }
+
+    fn send(self: &Arc<Self>, calls: Option<Vec<Call<K, R>>>) {
+        if let Some(calls) = calls {
+            let flight = Flight {
+                points: Arc::clone(self),
+                has_landed: false,
+            };
+            // A task of its own: a caller that goes away leaves no half statement behind.
+            tokio::spawn(flight.fly(calls));
+        }
+    }
+
+    async fn answer(&self, mut calls: Vec<Call<K, R>>) {
+        calls.retain(|call| !call.reply.is_closed());
+        // They came within what counts as held up, so that the last one's deadline is about that of all.
+        let Some(end) = calls.iter().map(|call| call.end).max() else {
+            return;
+        };
+        let keys: BTreeSet<_> = calls.iter().map(|call| call.key.clone()).collect();
+        let keys: Arc<[K]> = keys.into_iter().collect();
+        let of_many = keys.len() > 1;
+        let found = (self.read)(keys, end).await;
+        match found.map(|rows| rows.into_iter().collect::<BTreeMap<_, _>>()) {
+            Ok(rows) => {
+                for call in calls {
+                    // A caller that went away does not mind.
+                    let _ = call.reply.send(rows.get(&call.key).cloned().transpose());
+                }
+            }
+            // May be of one row alone: the others are not to suffer from it.
+            Err(error) if of_many && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Internal) => {
+                for call in calls {
+                    let found = (self.read)(Arc::from([call.key]), call.end).await;
+                    let row = found.and_then(|rows| rows.into_iter().next().map(|(_, row)| row).transpose());
+                    let _ = call.reply.send(row);
+                }
+            }
+            Err(error) => {
+                for call in calls {
+                    let _ = call.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+impl<K, R> Points<K, R> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<K, R>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K, R> Waiting<K, R> {
+    fn next(&mut self) -> Option<Vec<Call<K, R>>> {
+        let count = self.calls.len().min(BATCH);
+        (count > 0).then(|| self.calls.drain(..count).collect())
+    }
+
+    fn take_off(&mut self) -> Option<Vec<Call<K, R>>> {
+        let calls = self.next();
+        self.in_air += usize::from(calls.is_some());
+        calls
+    }
+}
+
+impl<K, R> Flight<K, R>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    R: Clone + Send + 'static,
+{
+    async fn fly(mut self, calls: Vec<Call<K, R>>) {
+        let mut next = Some(calls);
+        while let Some(calls) = next {
+            let was_alone = calls.len() == 1;
+            self.points.answer(calls).await;
+            // Those who were just answered come back at once: a turn for them makes one statement of what would be two.
+            if !was_alone {
+                tokio::task::yield_now().await;
+            }
+            next = self.next();
+        }
+    }
+
+    fn next(&mut self) -> Option<Vec<Call<K, R>>> {
+        let mut waiting = self.points.waiting();
+        let calls = waiting.next();
+        if calls.is_none() {
+            // Under the same lock: who comes now finds that nobody will look again.
+            waiting.in_air -= 1;
+            self.has_landed = true;
+        }
+        calls
+    }
+}
+
+impl<K, R> Drop for Flight<K, R> {
+    fn drop(&mut self) {
+        if !self.has_landed {
+            self.points.waiting().in_air -= 1;
+        }
+        self.points.landed.notify_waiters();
+    }
+}
+
+impl<K, R> fmt::Debug for Points<K, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.waiting();
+        f.debug_struct("Points")
+            .field("waiting", &waiting.calls.len())
+            .field("in_air", &waiting.in_air)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
