@@ -118,7 +118,8 @@ impl Builder {
         self
     }
 
-    /// Whether `connect` brings the schema up; otherwise it only checks it. On unless set.
+    /// Whether `connect` brings the schema up; otherwise it only checks it. On unless set. Where that fails, for want of rights
+    /// for instance, a store that lacks only what is optional is used as it is, with a warning.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self

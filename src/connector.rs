@@ -85,7 +85,7 @@ impl Connector {
                     Ok(applied) => tracing::info!(migrations = ?applied, "the database was migrated"),
                     // Who may not change tables need not where all that is missing is optional.
                     Err(error) if schema.check().await.is_ok() => {
-                        tracing::warn!(%error, "the database is used as it is; run persist migrate up as its owner");
+                        tracing::warn!(%error, "the schema could not be brought up and is used as it is; run persist migrate up");
                     }
                     Err(error) => return Err(error),
                 }

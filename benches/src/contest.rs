@@ -18,14 +18,18 @@ pub trait Contender: Send {
 }
 
 /// Runs rounds, each contender once in each, backwards in every other round; prints what came of it, and keeps it.
-/// The first contender is ours.
+/// The first contender is ours. Nothing where others are asked for.
 ///
 /// # Panics
 /// If the result can't be written.
-pub async fn contest(options: &Options, workload: &str, contenders: Vec<Box<dyn Contender>>) -> Verdict {
-    let verdict = play(options, workload, contenders).await;
+pub async fn contest(
+    options: &Options,
+    workload: &str,
+    contenders: Vec<Box<dyn Contender>>,
+) -> Option<Verdict> {
+    let verdict = play(options, workload, contenders).await?;
     options.tell(&verdict);
-    verdict
+    Some(verdict)
 }
 
 /// As [`contest`], without telling.
@@ -33,7 +37,10 @@ pub(crate) async fn play(
     options: &Options,
     workload: &str,
     mut contenders: Vec<Box<dyn Contender>>,
-) -> Verdict {
+) -> Option<Verdict> {
+    if !options.wants(workload) {
+        return None;
+    }
     let mut slices: Vec<Vec<Slice>> = vec![Vec::new(); contenders.len()];
     for round in 0..options.rounds {
         let mut order: Vec<_> = (0..contenders.len()).collect();
@@ -45,5 +52,5 @@ pub(crate) async fn play(
         }
     }
     let names = contenders.iter().map(|one| (one.name(), one.callers()));
-    Verdict::of(workload, names.zip(slices).collect())
+    Some(Verdict::of(workload, names.zip(slices).collect()))
 }

@@ -183,7 +183,7 @@ pub(crate) async fn run(options: &Options) -> Vec<Verdict> {
                     length: options.slice(),
                 })
             });
-            verdicts.push(contest(options, &format!("{name}-{workload}"), pair.into()).await);
+            verdicts.extend(contest(options, &format!("{name}-{workload}"), pair.into()).await);
         }
     }
     verdicts

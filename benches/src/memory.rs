@@ -172,5 +172,5 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         Box::new(Theirs(Arc::clone(&claims), options.slice(), Keeps::Copies)),
         Box::new(Theirs(claims, options.slice(), Keeps::Claims)),
     ];
-    vec![contest(options, "mem", contenders).await]
+    contest(options, "mem", contenders).await.into_iter().collect()
 }

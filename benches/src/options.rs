@@ -31,6 +31,9 @@ pub struct Options {
     /// What is run; everything unless named
     #[arg(value_enum)]
     pub suites: Vec<Suite>,
+    /// Only the contests whose names begin so, like `pg-point`
+    #[arg(long)]
+    pub contest: Option<String>,
     /// Rounds of each contest: every contender has one slice in each
     #[arg(long, default_value_t = 10)]
     pub rounds: usize,
@@ -62,6 +65,7 @@ impl Options {
     pub fn smoke() -> Self {
         Self {
             suites: Vec::new(),
+            contest: None,
             rounds: 1,
             slice_ms: 50,
             rows: 20_000,
@@ -85,6 +89,13 @@ impl Options {
             let written = file.and_then(|mut file| writeln!(file, "{line}"));
             written.unwrap_or_else(|error| panic!("{} can't be written: {error}", path.display()));
         }
+    }
+
+    /// Whether a contest is asked for.
+    pub(crate) fn wants(&self, workload: &str) -> bool {
+        self.contest
+            .as_ref()
+            .is_none_or(|name| workload.starts_with(name))
     }
 
     /// The length of a slice.

@@ -41,7 +41,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         length: options.slice(),
     };
     let mut verdicts = field.writes().await;
-    verdicts.push(field.callers().await);
+    verdicts.extend(field.callers().await);
     // In a database of its own, which no slice empties.
     let filled = Filled::new(field.server.another().await, options.rows).await;
     verdicts.extend(field.reads(&filled).await);
@@ -91,10 +91,10 @@ impl Field<'_> {
             all.extend([8, 16, 32, 64].map(|clients| self.pgbench(clients, Script::One)));
             all.extend([false, true].map(|tuned| self.sea_orm(callers, tuned)));
             all.push(self.sqlx(callers));
-            verdicts.push(contest(self.options, "pg-callers", all).await);
+            verdicts.extend(contest(self.options, "pg-callers", all).await);
         }
         let alone = vec![self.ours(1, Load::Uniform), self.pgbench(1, Script::One)];
-        verdicts.push(contest(self.options, "pg-alone", alone).await);
+        verdicts.extend(contest(self.options, "pg-alone", alone).await);
         let bulk = vec![
             self.ours(self.options.crowd, Load::Lives),
             // About as many as our flushes have: half of the callers are in the air, in two of them.
@@ -103,23 +103,23 @@ impl Field<'_> {
             self.pgbench(4, Script::Flush(256)),
             self.pgbench(4, Script::Flush(512)),
         ];
-        verdicts.push(contest(self.options, "pg-bulk", bulk).await);
+        verdicts.extend(contest(self.options, "pg-bulk", bulk).await);
         let ours: Boxed = Box::new(Import {
             server: Arc::clone(&self.server),
             length: self.length,
         });
         let import = vec![ours, self.pgbench(4, Script::Import(UPDATES))];
-        verdicts.push(contest(self.options, "import", import).await);
+        verdicts.extend(contest(self.options, "import", import).await);
         let hot = vec![
             self.ours(self.options.crowd, Load::Hot),
             self.ours(self.options.crowd, Load::Uniform),
         ];
-        verdicts.push(contest(self.options, "pg-hot", hot).await);
+        verdicts.extend(contest(self.options, "pg-hot", hot).await);
         verdicts
     }
 
     /// For the chart.
-    async fn callers(&self) -> Verdict {
+    async fn callers(&self) -> Option<Verdict> {
         let mut all: Vec<_> = CALLERS.map(|callers| self.ours(callers, Load::Uniform)).into();
         all.extend([1, 8, 64].map(|clients| self.pgbench(clients, Script::One)));
         all.extend([1, 8, 64, self.options.crowd].map(|callers| self.sea_orm(callers, true)));
@@ -133,7 +133,7 @@ impl Field<'_> {
             let first = Pages::first(filled, of, self.length).await;
             let workload = format!("pg-page ({})", of.name());
             let pages: Vec<Boxed> = vec![Box::new(last), Box::new(first)];
-            verdicts.push(contest(self.options, &workload, pages).await);
+            verdicts.extend(contest(self.options, &workload, pages).await);
         }
         for callers in [1, 16] {
             let ours = Points {
@@ -148,7 +148,7 @@ impl Field<'_> {
                 script: Script::Read(filled.jobs),
             };
             let points: Vec<Boxed> = vec![Box::new(ours), Box::new(theirs)];
-            verdicts.push(contest(self.options, "pg-point", points).await);
+            verdicts.extend(contest(self.options, "pg-point", points).await);
         }
         verdicts
     }

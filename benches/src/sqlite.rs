@@ -45,7 +45,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
             by_hand(true, 1),
             threaded(callers),
         ];
-        verdicts.push(contest(options, "lite-callers", contenders).await);
+        verdicts.extend(contest(options, "lite-callers", contenders).await);
     }
     let jobs = options.rows / 50;
     let filled = Arc::new(Store::filled(jobs).await);
@@ -58,11 +58,11 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
             length,
         })
     };
-    verdicts.push(contest(options, "lite-mixed", vec![reads(64), reads(0)]).await);
+    verdicts.extend(contest(options, "lite-mixed", vec![reads(64), reads(0)]).await);
     let import: Vec<Box<dyn Contender>> = vec![Box::new(Import(length)), by_hand(true, 1)];
-    verdicts.push(contest(options, "import (SQLite)", import).await);
+    verdicts.extend(contest(options, "import (SQLite)", import).await);
     let mut all: Vec<_> = CALLERS.map(ours).into();
     all.push(by_hand(false, 64));
-    verdicts.push(sweep(options, "lite-sweep", all).await);
+    verdicts.extend(sweep(options, "lite-sweep", all).await);
     verdicts
 }

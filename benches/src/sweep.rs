@@ -12,11 +12,15 @@ pub const SHARE: &str = "share of the best rate so far";
 pub const LITTLE: &str = "p99 over callers / rate";
 
 /// A contest in which contenders of our name come by growing numbers of callers, with both figures told.
-pub(crate) async fn sweep(options: &Options, workload: &str, contenders: Vec<Box<dyn Contender>>) -> Verdict {
-    let mut verdict = play(options, workload, contenders).await;
+pub(crate) async fn sweep(
+    options: &Options,
+    workload: &str,
+    contenders: Vec<Box<dyn Contender>>,
+) -> Option<Verdict> {
+    let mut verdict = play(options, workload, contenders).await?;
     judge(&mut verdict);
     options.tell(&verdict);
-    verdict
+    Some(verdict)
 }
 
 fn judge(verdict: &mut Verdict) {

@@ -154,7 +154,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
             Some(_) => "writer (allocations counted)",
             None => "writer",
         };
-        verdicts.push(contest(options, workload, vec![ours(true), ours(false)]).await);
+        verdicts.extend(contest(options, workload, vec![ours(true), ours(false)]).await);
     }
     verdicts
 }

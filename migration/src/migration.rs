@@ -24,7 +24,8 @@ pub struct Migration {
     pub up: Vec<Step>,
     /// The steps down, all in one transaction.
     pub down: Vec<Step>,
-    /// Whether a store without it can be used all the same, by this program too.
+    /// Whether a store without it can be used all the same, by this program too. Those after it wait for it nevertheless: one
+    /// that is needed must not come behind one that may fail for long.
     pub optional: bool,
 }
 

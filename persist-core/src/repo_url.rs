@@ -71,13 +71,14 @@ pub fn normalize(value: Option<String>) -> Result<Option<String>> {
 /// The URL without credentials: a password takes its user name along, a token that stands as user name
 /// goes, a bare user stays (`ssh://git@host/…`, `git@host:path`), and the parameters of
 /// [`CREDENTIAL_PARAMETERS`] go from query and fragment. What looks like a user with a password in the path of a URL goes
-/// too, as proxies have it: `https://proxy/user:pass@host`, and so does the name before the tag in `https://host/app:1@v2`.
-/// Everything else stays to the letter.
+/// too, as proxies have it: `https://proxy/user:pass@host`. Everything else stays to the letter.
 ///
-/// Characters of a password that a URL must escape (`/ ? # @`) are taken for it where nothing else can be meant. Not so,
-/// and stored: what follows the first of several `@` and a slash (`https://u:p@ss/word@host`), digits before a slash, which
-/// are a port (`https://u:42/word@host`), a slash and a mark of a query together in another scheme than HTTP, a mark of a
-/// query in a password in a path, and a URL that is escaped within another.
+/// Characters of a password that a URL must escape (`/ ? # @`) are taken for it, so that some URLs of no user lose a part: what
+/// stands from a colon in a path to the next `@` (`https://host/app:1@v2`), and the host with an empty port before an `@`
+/// (`https://host:/app@v2`). Stored all the same are the rest of a password behind `@` and a slash
+/// (`https://u:p@ss/word@host`), and behind digits, which are a port (`https://u:42/word@host`); one with a slash and a mark of a
+/// query in another scheme than HTTP, with a mark of a query in a path, or with a slash where there is no scheme; and a URL in
+/// a query or escaped within another.
 ///
 /// ```
 /// use persist_core::repo_url::strip_credentials;
@@ -209,26 +210,29 @@ fn strip_user_info(base: &str) -> Option<String> {
 /// Users in the path of a URL: `https://proxy:8443/user:pass@host`, slashes merged as in
 /// `https://proxy/https:/user:pass@host`, or with a token. A file's path stays.
 fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
-    let is_url = ["://", "http:/", "https:/"]
-        .iter()
-        .any(|mark| base.contains(mark));
-    if !is_url || base.starts_with("file:") {
+    // `host:/srv` is no URL's beginning.
+    let begins_url = |(at, segment): (usize, &str)| is_http(segment) || at > 0 && segment.ends_with(':');
+    let is_url = base.contains("://") || base.split('/').enumerate().any(begins_url);
+    if !is_url || is_scheme(&base[..authority_start(base)], &["file"]) {
         return None;
     }
-    let mut kept = Vec::new();
+    let mut kept: Vec<&str> = Vec::new();
     // Where a user began whose password goes on behind a slash.
     let mut begun = None;
     let mut segments = base[path..].split('/').peekable();
     while let Some(segment) = segments.next() {
         match segment.rsplit_once('@') {
             Some((user_info, host)) => {
-                let is_user = begun.is_some() || is_secret("", user_info);
+                let is_user =
+                    begun.is_some() || is_secret(kept.last().copied().unwrap_or_default(), user_info);
                 kept.truncate(begun.take().unwrap_or(kept.len()));
                 kept.push(if is_user { host } else { segment });
                 continue;
             }
             // Another URL begins.
-            None if is_http(segment) || segment.ends_with(':') && segments.peek() == Some(&"") => {
+            None if is_scheme(segment, &["http", "https", "ssh"])
+                || segment.ends_with(':') && segments.peek() == Some(&"") =>
+            {
                 begun = None;
             }
             None if has_password(segment) => begun = begun.or(Some(kept.len())),
@@ -260,16 +264,21 @@ fn scheme_end(text: &str, mark: &str) -> Option<usize> {
 fn has_password(authority: &str) -> bool {
     let host = authority.rsplit('@').next().unwrap_or_default();
     let is_port = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
-    !host.starts_with('[') && host.split_once(':').is_some_and(|(_, word)| !is_port(word))
+    !(host.starts_with('[') && host.contains(']'))
+        && host.split_once(':').is_some_and(|(_, word)| !is_port(word))
 }
 
 /// `https://`, `ext::https://`, `git+https://`, `https:/`, `https:`.
 fn is_http(scheme: &str) -> bool {
+    is_scheme(scheme, &["http", "https"])
+}
+
+fn is_scheme(scheme: &str, names: &[&str]) -> bool {
     let Some(name) = scheme.trim_end_matches('/').strip_suffix(':') else {
         return false;
     };
     let name = name.rsplit(['+', ':']).next().unwrap_or_default();
-    name.eq_ignore_ascii_case("http") || name.eq_ignore_ascii_case("https")
+    names.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a password is in it or the user is a token.

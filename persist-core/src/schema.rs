@@ -14,7 +14,7 @@ pub trait Schema: Debug + Send + Sync {
     /// What is applied and what is pending. Changes nothing.
     async fn status(&self) -> Result<SchemaStatus>;
 
-    /// Whether this binary can work with the schema as it stands. Changes nothing.
+    /// Whether this binary can work with the schema as it stands, be it without a migration that is optional. Changes nothing.
     ///
     /// # Errors
     /// `SchemaMismatch` that names the command to run or the version that is needed.

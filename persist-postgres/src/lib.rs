@@ -3,7 +3,7 @@
 //! [`PostgresBackend`] keeps the contract of [`PersistBackend`](persist_core::PersistBackend). A batch is
 //! merged by one statement (`statements`), planned by a pure function (`waves`); rows are decoded by the SeaORM
 //! entities of [`job`], [`vm`] and [`event`]; reads by key that wait together go
-//! together (`points`); every call runs in a task of its own with its deadline inside
+//! together (`points`); every call, or all that go together, runs in a task of its own with its deadline inside
 //! (`connection`). What a server says becomes an error in one place (`error`).
 
 mod adopt;

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use persist_core::{Error, ErrorKind, Result, end_of};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::connection::{Pool, Scope, Work};
 use crate::session::Session;
 use crate::statements::Statements;
 
-/// In the air before anybody waits for another. By `cargo bench -- postgres` 2 to 4 make the most with 16 and with 64 callers
-/// on 2 cores; a server that is far away wants more of them.
+/// In the air before anybody waits for another. 1 to 4 make the most with 16 and with 64 callers on 2 cores
+/// (docs/BENCHMARKS.md, 2026-11); a server that is far away wants more rather than fewer.
 const FEW: usize = 4;
 /// Most keys of a statement.
 const BATCH: usize = 64;
@@ -110,7 +111,7 @@ where
             if goes { waiting.take_off() } else { None }
         };
         self.send(calls);
-        let answer = match timeout(HELD_UP, &mut answer).await {
+        let answer = match timeout(HELD_UP.min(self.deadline / 2), &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 let held_up = self.waiting().take_off();
@@ -155,7 +156,14 @@ where
         let keys: BTreeSet<_> = calls.iter().map(|call| call.key.clone()).collect();
         let keys: Arc<[K]> = keys.into_iter().collect();
         let of_many = keys.len() > 1;
-        let found = (self.read)(keys, end).await;
+        let reading = (self.read)(keys, end);
+        // A panic over one row is not the others' end either.
+        let found = if of_many {
+            let ended = tokio::spawn(reading).await;
+            ended.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a row could not be decoded")))
+        } else {
+            reading.await
+        };
         match found.map(|rows| rows.into_iter().collect::<BTreeMap<_, _>>()) {
             Ok(rows) => {
                 for call in calls {
@@ -163,14 +171,7 @@ where
                     let _ = call.reply.send(rows.get(&call.key).cloned().transpose());
                 }
             }
-            // May be of one row alone: the others are not to suffer from it.
-            Err(error) if of_many && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Internal) => {
-                for call in calls {
-                    let found = (self.read)(Arc::from([call.key]), call.end).await;
-                    let row = found.and_then(|rows| rows.into_iter().next().map(|(_, row)| row).transpose());
-                    let _ = call.reply.send(row);
-                }
-            }
+            Err(error) if of_many && may_be_of_one_row(&error) => self.answer_each(calls, &error).await,
             Err(error) => {
                 for call in calls {
                     let _ = call.reply.send(Err(error.clone()));
@@ -178,6 +179,33 @@ where
             }
         }
     }
+
+    /// Each by itself, those that have time left.
+    async fn answer_each(&self, calls: Vec<Call<K, R>>, error: &Error) {
+        let (mut each, now) = (JoinSet::new(), Instant::now());
+        for call in calls {
+            if call.end <= now {
+                let _ = call.reply.send(Err(error.clone()));
+                continue;
+            }
+            let reading = (self.read)(Arc::from([call.key]), call.end);
+            each.spawn(async move {
+                let found = reading.await;
+                let row = found.and_then(|rows| rows.into_iter().next().map(|(_, row)| row).transpose());
+                let _ = call.reply.send(row);
+            });
+        }
+        while each.join_next().await.is_some() {}
+    }
+}
+
+/// Of a value or a row, not of the connection or the server.
+fn may_be_of_one_row(error: &Error) -> bool {
+    use ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::Corrupt | K::Internal | K::InvalidInput | K::SchemaMismatch
+    )
 }
 
 impl<K, R> Points<K, R> {

@@ -87,6 +87,17 @@ fn i8_credentials_go_and_everything_else_stays() {
             "https://proxy/cache:v2/https://git@h/a",
             "https://proxy/cache:v2/https://git@h/a",
         ),
+        ("proxy/HTTPS:/u:p@h/a", "proxy/HTTPS:/h/a"),
+        ("proxy/ssh:/u:p@h/a", "proxy/ssh:/h/a"),
+        ("FILE:///srv/git/a:b@c.git", "FILE:///srv/git/a:b@c.git"),
+        ("git+file:///srv/a:b@c.git", "git+file:///srv/a:b@c.git"),
+        (
+            "https://proxy/https:/0123456789abcdef0123@h/a",
+            "https://proxy/https:/h/a",
+        ),
+        ("https://[u:se/cret@h/a", "https://h/a"),
+        ("https://h:/a@v1", "https://v1"),
+        ("https://h/wiki/Talk:Main/page@v2", "https://h/wiki/v2"),
         ("https://h/app:tag@v1", "https://h/v1"),
         (
             "https://h/a-branch-with-a-long-name@v1",
@@ -146,6 +157,7 @@ fn i8_credentials_go_and_everything_else_stays() {
         );
     }
 }
+
 #[test]
 fn what_is_stored_is_what_is_left_within_the_limit() {
     let stored = |text: &str| normalize(Some(text.to_owned())).unwrap();
@@ -174,6 +186,7 @@ fn i8_a_password_goes_wherever_its_user_stands() {
         "proxy:8443/",
         "alice@proxy/",
         "proxy/cache:v2/https:/",
+        "proxy/HTTPS:/",
         "proxy/https://",
     ];
     let passwords = [

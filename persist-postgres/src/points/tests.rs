@@ -153,6 +153,20 @@ async fn an_error_that_may_be_of_one_row_is_asked_of_each() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_no_time_left_is_not_asked_for_again() {
+    let mut held = Held::new();
+    let few = held.few().await;
+    let waits = held.wait([64, 66]).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    held.go.add_permits(FEW + 1);
+    kinds(few).await;
+    assert_eq!(kinds(waits).await, [const { Err(ErrorKind::Corrupt) }; 2]);
+    assert_eq!(held.begun.recv().await, Some(vec![64, 66]));
+    held.points.idle().await;
+    assert!(held.begun.try_recv().is_err(), "nothing more was sent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_is_told_to_all_and_asked_once() {
     let mut held = Held::new();
     let few = held.few().await;
@@ -170,11 +184,13 @@ async fn a_panic_is_an_error_of_those_that_it_concerns() {
     let mut held = Held::new();
     let few = held.few().await;
     let waits = held.wait([12, 13]).await;
-    held.go.add_permits(FEW);
+    held.go.add_permits(FEW + 3);
     kinds(few).await;
     assert_eq!(held.begun.recv().await, Some(vec![12, 13]));
-    held.go.add_permits(1);
-    assert_eq!(kinds(waits).await, [const { Err(ErrorKind::OutcomeUnknown) }; 2]);
+    assert_eq!(
+        kinds(waits).await,
+        [Ok(Some(120)), Err(ErrorKind::OutcomeUnknown)]
+    );
     held.points.idle().await;
     let after = held.get(14);
     held.go.add_permits(1);
