@@ -118,9 +118,9 @@ impl Lane {
     }
 
     fn pop(&self, generation: u64) -> Option<Live> {
-        let mut idle = self.idle();
+        let (mut idle, now) = (self.idle(), Instant::now());
         // The one used last is the one that surely lives; old ones at the bottom leave by their age.
-        idle.retain(|live| live.generation == generation && live.born.elapsed() < live.lifetime);
+        idle.retain(|live| live.generation == generation && now - live.born < live.lifetime);
         idle.pop()
     }
 

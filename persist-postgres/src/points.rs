@@ -149,34 +149,41 @@ where
 
     async fn answer(&self, mut calls: Vec<Call<K, R>>) {
         calls.retain(|call| !call.reply.is_closed());
-        // They came within what counts as held up, so that the last one's deadline is about that of all.
-        let Some(end) = calls.iter().map(|call| call.end).max() else {
+        if calls.len() < 2 {
+            if let Some(call) = calls.pop() {
+                self.alone(call).await;
+            }
             return;
-        };
+        }
+        // They came within what counts as held up, so that the last one's deadline is about that of all.
+        let end = calls.iter().map(|call| call.end).fold(calls[0].end, Instant::max);
         let keys: BTreeSet<_> = calls.iter().map(|call| call.key.clone()).collect();
-        let keys: Arc<[K]> = keys.into_iter().collect();
-        let of_many = keys.len() > 1;
-        let reading = (self.read)(keys, end);
         // A panic over one row is not the others' end either.
-        let found = if of_many {
-            let ended = tokio::spawn(reading).await;
-            ended.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a row could not be decoded")))
-        } else {
-            reading.await
-        };
+        let found = tokio::spawn((self.read)(keys.into_iter().collect(), end)).await;
+        let found =
+            found.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "a row could not be decoded")));
         match found.map(|rows| rows.into_iter().collect::<BTreeMap<_, _>>()) {
             Ok(rows) => {
                 for call in calls {
-                    // A caller that went away does not mind.
                     let _ = call.reply.send(rows.get(&call.key).cloned().transpose());
                 }
             }
-            Err(error) if of_many && may_be_of_one_row(&error) => self.answer_each(calls, &error).await,
+            Err(error) if may_be_of_one_row(&error) => self.answer_each(calls, &error).await,
             Err(error) => {
                 for call in calls {
                     let _ = call.reply.send(Err(error.clone()));
                 }
             }
+        }
+    }
+
+    fn alone(&self, call: Call<K, R>) -> impl Future<Output = ()> + Send + use<K, R> {
+        let reading = (self.read)(Arc::from([call.key]), call.end);
+        async move {
+            let found = reading.await;
+            let row = found.and_then(|rows| rows.into_iter().next().map(|(_, row)| row).transpose());
+            // A caller that went away does not mind.
+            let _ = call.reply.send(row);
         }
     }
 
@@ -188,12 +195,7 @@ where
                 let _ = call.reply.send(Err(error.clone()));
                 continue;
             }
-            let reading = (self.read)(Arc::from([call.key]), call.end);
-            each.spawn(async move {
-                let found = reading.await;
-                let row = found.and_then(|rows| rows.into_iter().next().map(|(_, row)| row).transpose());
-                let _ = call.reply.send(row);
-            });
+            each.spawn(self.alone(call));
         }
         while each.join_next().await.is_some() {}
     }
