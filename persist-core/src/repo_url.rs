@@ -77,8 +77,9 @@ pub fn normalize(value: Option<String>) -> Result<Option<String>> {
 /// stands from a colon in a path to the next `@` (`https://host/app:1@v2`), and the host with an empty port before an `@`
 /// (`https://host:/app@v2`). Stored all the same are the rest of a password behind `@` and a slash
 /// (`https://u:p@ss/word@host`), and behind digits, which are a port (`https://u:42/word@host`); one with a slash and a mark of a
-/// query in another scheme than HTTP, with a mark of a query in a path, or with a slash where there is no scheme; and a URL in
-/// a query or escaped within another.
+/// query in another scheme than HTTP, with a mark of a query in a path, or with a slash where there is no scheme or, in a path,
+/// where the user has an `@` too and the scheme is another than HTTP; what stands in a path before something that looks like the
+/// beginning of another URL (`https://proxy/u:pa/https:/ss@host`); and a URL in a query or escaped within another.
 ///
 /// ```
 /// use persist_core::repo_url::strip_credentials;
@@ -211,11 +212,12 @@ fn strip_user_info(base: &str) -> Option<String> {
 /// `https://proxy/https:/user:pass@host`, or with a token. A file's path stays.
 fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
     // `host:/srv` is no URL's beginning.
-    let begins_url = |(at, segment): (usize, &str)| is_http(segment) || at > 0 && segment.ends_with(':');
-    let is_url = base.contains("://") || base.split('/').enumerate().any(begins_url);
+    let may_begin = |(at, segment): (usize, &str)| is_http(segment) || at > 0 && segment.ends_with(':');
+    let is_url = base.contains("://") || base.split('/').enumerate().any(may_begin);
     if !is_url || is_scheme(&base[..authority_start(base)], &["file"]) {
         return None;
     }
+    let mut is_http_now = is_http(&base[..authority_start(base)]);
     let mut kept: Vec<&str> = Vec::new();
     // Where a user began whose password goes on behind a slash.
     let mut begun = None;
@@ -226,14 +228,16 @@ fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
                 let is_user =
                     begun.is_some() || is_secret(kept.last().copied().unwrap_or_default(), user_info);
                 kept.truncate(begun.take().unwrap_or(kept.len()));
+                // `alice@example.org:pa/ss@host`; elsewhere it may be `git@host:path`.
+                if !is_user && is_http_now && has_password(segment) {
+                    begun = Some(kept.len());
+                }
                 kept.push(if is_user { host } else { segment });
                 continue;
             }
-            // Another URL begins.
-            None if is_scheme(segment, &["http", "https", "ssh"])
-                || segment.ends_with(':') && segments.peek() == Some(&"") =>
-            {
+            None if begins_url(segment, segments.peek()) => {
                 begun = None;
+                is_http_now = is_http(segment);
             }
             None if has_password(segment) => begun = begun.or(Some(kept.len())),
             None => {}
@@ -242,6 +246,16 @@ fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
     }
     let clean = kept.join("/");
     (clean != base[path..]).then(|| format!("{}{clean}", &base[..path]))
+}
+
+/// Whether another URL begins with a segment of a path, `https:` for instance, and not a user's password.
+fn begins_url(segment: &str, next: Option<&&str>) -> bool {
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || ['+', '-', '.'].contains(&c);
+    let Some(name) = segment.strip_suffix(':') else {
+        return false;
+    };
+    let is_scheme_like = !name.is_empty() && name.split("::").all(|word| word.chars().all(of_scheme));
+    is_scheme_like && (is_scheme(segment, &["http", "https", "ssh"]) || next == Some(&""))
 }
 
 /// Git takes `scheme://[user@]host/path`, `[user@]host:path` and plain paths. Without a scheme it is the beginning, and

@@ -199,6 +199,9 @@ fn i8_a_password_goes_wherever_its_user_stands() {
         "x//SECRET",
         ":SECRET",
         "SECRET/",
+        "SECRET/x:x",
+        "SECRET://x",
+        "https:/SECRET",
     ];
     let cut = [
         "x?SECRET",
@@ -212,7 +215,7 @@ fn i8_a_password_goes_wherever_its_user_stands() {
         for front in fronts {
             let of_path: &[&str] = if front.is_empty() { &cut } else { &[] };
             for password in passwords.iter().chain(of_path) {
-                for user in ["u", "", "u%40corp.org", "SECRET"] {
+                for user in ["u", "", "u%40corp.org", "u@corp.org", "SECRET"] {
                     let given = format!("{scheme}{front}{user}:{password}@h.example/a.git?ref=x@y");
                     let stored = strip_credentials(&given);
                     assert!(!stored.contains("SECRET"), "{given} is stored as {stored}");
