@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use persist::{
     ErrorKind, JobQuery, JobState, Mode, OnUnavailable, Outbox as _, OutboxConfig, Outcome, Persist, Spool,
-    SpoolHealth, SqliteOutbox, jsonl,
+    SpoolHealth, SqliteOutbox, Update, jsonl,
 };
 use persist_tests::cluster::{self, Cluster, Options, Stop, shared};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Ran};
-use persist_tests::sample;
+use persist_tests::{sample, soak};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 async fn spooling(url: &str, path: &Path, bound: Duration) -> persist::Result<Persist> {
     let builder = Persist::builder(Some(url.to_owned())).deadlines(sample::deadlines(bound));
@@ -119,6 +120,72 @@ async fn c10_a_server_that_stops_under_64_callers_costs_a_spool_nothing() {
             .expect("was acknowledged");
         assert!(job.state == JobState::Succeeded || job.state == state);
     }
+    place::fold_holds(&backend).await;
+    persist.close().await.unwrap();
+}
+
+/// With `make soak` for a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_1000_updates_a_second_to_a_spool_while_the_server_is_stopped_are_all_there() {
+    const A_SECOND: usize = 1_000;
+    let seconds = soak::or(3, 60);
+    let cluster = Cluster::start(&Options::default());
+    let url = cluster.fresh_schema_url();
+    let (_folder, path) = place();
+    let persist = spooling(&url, &path, process::BOUND).await.unwrap();
+    let updates = sample::day(1_000, (seconds as u64 + 2) * 200);
+    let mut clock = tokio::time::interval(Duration::from_millis(1));
+    let (mut calls, mut next) = (JoinSet::new(), updates.iter().cloned());
+    let mut say = async |count: usize| {
+        for update in next.by_ref().take(count) {
+            clock.tick().await;
+            let persist = persist.clone();
+            calls.spawn(async move {
+                match update {
+                    Update::Job(update) => persist.record_job_state(update).await,
+                    Update::Vm(update) => persist.record_vm_event(update).await,
+                }
+            });
+        }
+    };
+    say(A_SECOND / 2).await;
+    cluster.stop(Stop::Immediate);
+    say(A_SECOND * seconds).await;
+    cluster.resume();
+    say(A_SECOND / 2).await;
+    let said = A_SECOND * (seconds + 1);
+    let mut spooled = 0;
+    while let Some(told) = calls.join_next().await {
+        // An error would be an update that is lost.
+        spooled += usize::from(told.unwrap().unwrap() == Outcome::Spooled);
+    }
+    assert!(
+        spooled >= A_SECOND * seconds * 9 / 10,
+        "{spooled} of {said} were spooled"
+    );
+    // After a long outage it looks again once a minute.
+    let mut modes = persist.mode_changes();
+    let heals = modes.wait_for(|mode| *mode == Mode::Ready);
+    let healed = tokio::time::timeout(Duration::from_secs(75), heals).await;
+    healed.expect("it heals by itself").unwrap();
+    process::until("the spool is empty", async || {
+        held(&persist).await.is_some_and(|spool| spool.held.waiting == 0)
+    })
+    .await;
+    let spool = held(&persist).await.unwrap();
+    assert_eq!((spool.rejected, spool.refused, spool.held.dead), (0, 0, 0));
+    println!("{said} updates, {spooled} spooled, the server stopped for {seconds} s");
+    let expected = Place::empty(Database::Sqlite);
+    let claims = sample::claims(updates.into_iter().take(said)).unwrap();
+    let oracle = expected.migrated().await.unwrap();
+    oracle.apply(&claims).await.unwrap();
+    oracle.close().await.unwrap();
+    assert_eq!(
+        Place::at(url).export().await.unwrap(),
+        expected.export().await.unwrap(),
+        "each as if it had gone straight to the store"
+    );
+    let backend = persist.backend();
     place::fold_holds(&backend).await;
     persist.close().await.unwrap();
 }
