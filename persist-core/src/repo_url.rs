@@ -75,11 +75,13 @@ pub fn normalize(value: Option<String>) -> Result<Option<String>> {
 ///
 /// Characters of a password that a URL must escape (`/ ? # @`) are taken for it, so that some URLs of no user lose a part: what
 /// stands from a colon in a path to the next `@` (`https://host/app:1@v2`), and the host with an empty port before an `@`
-/// (`https://host:/app@v2`). Stored all the same are the rest of a password behind `@` and a slash
-/// (`https://u:p@ss/word@host`), and behind digits, which are a port (`https://u:42/word@host`); one with a slash and a mark of a
-/// query in another scheme than HTTP, with a mark of a query in a path, or with a slash where there is no scheme or, in a path,
-/// where the user has an `@` too and the scheme is another than HTTP; what stands in a path before something that looks like the
-/// beginning of another URL (`https://proxy/u:pa/https:/ss@host`); and a URL in a query or escaped within another.
+/// (`https://host:/app@v2`). Stored all the same are the rest of a password behind `@` and a slash or a mark of a query
+/// (`https://u:p@ss/word@host`, `https://u:p@ss?word@host`), behind digits, which are a port (`https://u:42/word@host`), and one
+/// whose own colon is escaped and that has a slash or a mark; one with a slash and a mark of a query in another scheme than
+/// HTTP, with a mark of a query in a path, or with a slash where there is no scheme or, in a path, where the user has an `@` too
+/// and the scheme is another than HTTP; a token in a path that begins as no known one does and follows no `https:/`; what
+/// stands in a path before something that looks like the beginning of another URL (`https://proxy/u:pa/https:/ss@host`); and a
+/// URL in a query or escaped within another.
 ///
 /// ```
 /// use persist_core::repo_url::strip_credentials;
@@ -195,15 +197,14 @@ fn strip_user_info(base: &str) -> Option<String> {
     {
         return Some(format!("{scheme}{}", &base[start + at + 1..]));
     }
-    // `git@host:path/a@v1`.
-    if user_end.is_some() && !is_http(scheme) {
-        return None;
-    }
     // A password may hold an unescaped slash; then the `@` stands behind it: `https://user:pa/ss@host/path`, and
     // `https://alice@example.org:pa/ss@host/path`.
-    let is_url = scheme.contains("://") || is_http(scheme);
+    // Elsewhere `ssh://git@host:path/a@v1` would look the same.
+    let may_hold_slash = is_http(scheme) || user_end.is_none() && scheme.contains("://");
     match base[end..].rfind('@') {
-        Some(at) if is_url && has_password(authority) => Some(format!("{scheme}{}", &base[end + at + 1..])),
+        Some(at) if may_hold_slash && has_password(authority) => {
+            Some(format!("{scheme}{}", &base[end + at + 1..]))
+        }
         _ => strip_path_user_info(base, end),
     }
 }

@@ -19,8 +19,8 @@ use crate::connection::{Pool, Scope, Work};
 use crate::session::Session;
 use crate::statements::Statements;
 
-/// In the air before anybody waits for another. 1 to 4 make the most with 16 and with 64 callers on 2 cores
-/// (docs/BENCHMARKS.md, 2026-11); a server that is far away wants more rather than fewer.
+/// In the air before anybody waits for another. 2 and 3 make the most with 16 callers on 2 cores, 4 a fifth
+/// less there and as much with 64 (docs/BENCHMARKS.md, 2026-11); a server that is far away wants more rather than fewer.
 const FEW: usize = 4;
 /// Most keys of a statement.
 const BATCH: usize = 64;
