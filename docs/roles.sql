@@ -3,6 +3,7 @@
 --
 --   persist_owner   persist migrate up|down; makes and changes tables
 --   persist_app     the orchestrator; no right to change a table. It starts with .migrate(false), or finds nothing to do
+--                   that it needs
 --   persist_read    reports, dashboards; no write
 --
 -- URLs then end in ?persist_schema=persist.

@@ -20,7 +20,7 @@ use crate::scheme::{OpenOptions, check_compiled_in};
 use crate::spool::Spool;
 #[cfg(any(feature = "spool", all(test, feature = "memory")))]
 use crate::spool::Spooling;
-use crate::switch::Switch;
+use crate::switch::{Only, Switch};
 
 /// What to do while the database is away. A misconfiguration (password, database, rights, a newer schema) is
 /// no outage: with `Fail`, `Retry` and `Spool` it ends `connect` at once.
@@ -206,11 +206,14 @@ impl Builder {
         let clock = Arc::clone(&self.clock);
         let has_schema = connector.has_schema;
         let switch = match self.on_unavailable {
-            OnUnavailable::Fail => Switch::strict(connector.connect(Duration::MAX).await?, has_schema, clock),
+            OnUnavailable::Fail => {
+                let driver = connector.connect(Duration::MAX).await?;
+                Switch::strict(Only::Plain(driver), has_schema, clock)
+            }
             OnUnavailable::Retry { within } => {
                 let driver = wait(&connector, within).await?;
                 let trusted = Retrying::over(driver, within).trusting(&self.options.deadlines);
-                Switch::strict(Arc::new(trusted), has_schema, clock)
+                Switch::strict(Only::Retrying(Arc::new(trusted)), has_schema, clock)
             }
             OnUnavailable::BestEffort => {
                 let connector = Arc::new(connector);

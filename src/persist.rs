@@ -104,7 +104,10 @@ impl Persist {
     /// # Errors
     /// `InvalidInput` naming the field; whatever the store meets, unless history is best effort.
     pub async fn record_job_state(&self, update: JobUpdate) -> Result<Outcome> {
-        self.record_one(update.into()).await
+        match self.claim(update.into())? {
+            Some(claim) => self.apply(claim).await,
+            None => Ok(Outcome::Dropped),
+        }
     }
 
     /// Records that a VM was in a state. It may come before its job's first update.
@@ -112,7 +115,10 @@ impl Persist {
     /// # Errors
     /// As [`record_job_state`](Self::record_job_state).
     pub async fn record_vm_event(&self, update: VmUpdate) -> Result<Outcome> {
-        self.record_one(update.into()).await
+        match self.claim(update.into())? {
+            Some(claim) => self.apply(claim).await,
+            None => Ok(Outcome::Dropped),
+        }
     }
 
     /// Records many updates; outcomes by position. After an error any subset may stand: send them again.
@@ -128,27 +134,39 @@ impl Persist {
         let updates = updates.into_iter().enumerate();
         let checked = updates.map(|(index, update)| self.check(index, update));
         let claims = checked.collect::<Result<Vec<Claim>>>()?;
-        let outcomes = self.0.backend.apply(&claims).await?;
+        let outcomes = self.apply_all(&claims).await?;
         for (claim, outcome) in claims.iter().zip(&outcomes) {
             self.0.warned.look(claim.subject(), claim.attempt(), outcome);
         }
         Ok(outcomes)
     }
 
-    async fn record_one(&self, update: Update) -> Result<Outcome> {
+    /// The claim of an update, or `None` where it is dropped.
+    fn claim(&self, update: Update) -> Result<Option<Claim>> {
         let switch = &self.0.switch;
         if switch.is_disabled() {
             switch.drop_all(1);
-            return Ok(Outcome::Dropped);
+            return Ok(None);
         }
-        let claim = self.check(0, update)?;
-        let outcomes = self.0.backend.apply(std::slice::from_ref(&claim)).await?;
+        self.check(0, update).map(Some)
+    }
+
+    async fn apply(&self, claim: Claim) -> Result<Outcome> {
+        let outcomes = self.apply_all(std::slice::from_ref(&claim)).await?;
         let outcome = outcomes.into_iter().next().ok_or_else(|| {
             let kind = persist_core::ErrorKind::Internal;
             persist_core::Error::new(kind, "the backend gave no outcome").during("record")
         })?;
         self.0.warned.look(claim.subject(), claim.attempt(), &outcome);
         Ok(outcome)
+    }
+
+    /// What [`backend`](Self::backend) does too, with a box less for each layer.
+    async fn apply_all(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        let Inner { backend, switch, .. } = &*self.0;
+        // Pinned here: it would be moved, and kept twice, by each that passes it on.
+        let call = std::pin::pin!(switch.apply_unboxed(claims));
+        backend.applied(claims.len(), call).await
     }
 
     fn check(&self, index: usize, update: Update) -> Result<Claim> {

@@ -3,6 +3,8 @@
 mod as_it_stands;
 mod backend;
 mod modes;
+mod only;
+mod stored;
 mod told;
 mod write;
 
@@ -15,26 +17,18 @@ use persist_core::{
     Clock, Deadlines, Error, ErrorKind, Mode, Outcome, PersistBackend, Result, Retry, Timestamp,
 };
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::connector::Connector;
 use crate::heal::{Outages, heal};
 use crate::spool::{Spooling, drain};
 use modes::Modes;
+use stored::Stored;
 
 pub(crate) use self::as_it_stands::AsItStands;
+pub(crate) use self::only::Only;
 pub(crate) use self::write::Drained;
 
 type Driver = Arc<dyn PersistBackend>;
-
-/// Tells, when it goes, that closing has come to its end, also by a panic.
-struct Ended(watch::Sender<bool>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.send_replace(true);
-    }
-}
 
 #[derive(Debug)]
 enum State {
@@ -78,12 +72,14 @@ pub(crate) struct Switch {
     pub(crate) spool: Option<Arc<Spooling>>,
     name: &'static str,
     has_schema: bool,
+    /// Where nothing heals.
+    only: Option<Only>,
     clock: Arc<dyn Clock>,
     enabled: AtomicBool,
     dropped: AtomicU64,
     unknown: AtomicU64,
-    /// When a write was stored last, since it got ready.
-    stored: Mutex<Option<Instant>>,
+    /// The last update since it got ready.
+    stored: Stored,
     pub(crate) outages: Mutex<Outages>,
     stop: watch::Sender<bool>,
     /// True when closing has come to its end.
@@ -96,9 +92,18 @@ impl Switch {
     }
 
     /// Over a driver whose errors are the caller's to see.
-    pub(crate) fn strict(driver: Driver, has_schema: bool, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn strict(only: Only, has_schema: bool, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let driver = only.driver();
         let name = driver.name();
-        Self::make(State::Ready(driver), None, None, name, has_schema, clock, None)
+        Self::make(
+            State::Ready(driver),
+            Some(only),
+            None,
+            name,
+            has_schema,
+            clock,
+            None,
+        )
     }
 
     /// Over the result of a first try to connect; heals itself.
@@ -114,7 +119,15 @@ impl Switch {
         };
         let (name, has_schema) = (connector.name, connector.has_schema);
         let kind = error.as_ref().map(Error::kind);
-        let switch = Self::make(state, Some(connector), spool, name, has_schema, clock, kind);
+        let switch = Self::make(
+            state,
+            None,
+            Some((connector, spool)),
+            name,
+            has_schema,
+            clock,
+            kind,
+        );
         if let Some(error) = error {
             switch.tell_away(&error);
             switch.start_healing();
@@ -129,13 +142,15 @@ impl Switch {
 
     fn make(
         state: State,
-        connector: Option<Arc<Connector>>,
-        spool: Option<Arc<Spooling>>,
+        only: Option<Only>,
+        healing: Option<(Arc<Connector>, Option<Arc<Spooling>>)>,
         name: &'static str,
         has_schema: bool,
         clock: Arc<dyn Clock>,
         last_error: Option<ErrorKind>,
     ) -> Arc<Self> {
+        let (connector, spool) = healing.unzip();
+        let spool = spool.flatten();
         // With a spool every update is recorded, also before the first contact.
         let enabled = AtomicBool::new(matches!(state, State::Ready(_)) || spool.is_some());
         let modes = Modes::new(name, state.mode());
@@ -154,11 +169,12 @@ impl Switch {
             spool,
             name,
             has_schema,
+            only,
             clock,
             enabled,
             dropped: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
-            stored: Mutex::default(),
+            stored: Stored::never(),
             outages: Mutex::new(Outages::new()),
             stop: watch::Sender::new(false),
             ended: watch::Sender::new(false),
@@ -171,7 +187,9 @@ impl Switch {
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
-        matches!(self.situation.lock().state, State::Disabled)
+        // No lock for those that have a database, or will have one: every update asks.
+        let may_be = self.only.is_none() && self.connector.is_none();
+        may_be && matches!(self.situation.lock().state, State::Disabled)
     }
 
     /// The present mode, and those to come until close.
@@ -260,7 +278,7 @@ impl Switch {
             self.modes.tell(Mode::Degraded);
             self.start_healing();
         }
-        if self.stored.lock().take().is_some() {
+        if self.stored.forget() {
             self.outages.lock().end();
         }
         self.tell_away(error);

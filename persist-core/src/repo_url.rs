@@ -74,10 +74,13 @@ pub fn normalize(value: Option<String>) -> Result<Option<String>> {
 /// too, as proxies have it: `https://proxy/user:pass@host`. Everything else stays to the letter.
 ///
 /// Characters of a password that a URL must escape (`/ ? # @`) are taken for it, so that some URLs of no user lose a part: what
-/// stands from a colon in a path to the next `@` (`https://host/app:1@v2`), and the host with an empty port before an `@`
-/// (`https://host:/app@v2`). Stored all the same are the rest of a password behind `@` and a slash or a mark of a query
-/// (`https://u:p@ss/word@host`, `https://u:p@ss?word@host`), behind digits, which are a port (`https://u:42/word@host`), and one
-/// whose own colon is escaped and that has a slash or a mark; one with a slash and a mark of a query in another scheme than
+/// stands from a colon in a path to the next `@` (`https://host/app:1@v2`, `file:///a:b/c@d`), the host with an empty port or
+/// a word in its place before an `@` (`https://host:/app@v2`, `ssh://host:org/app@v2`), and all before the last `@` where more
+/// than eight URLs stand in each other. Stored all the same are the rest of a password behind `@` and a slash or a mark of a
+/// query (`https://u:p@ss/word@host`, `https://u:p@ss?word@host`), behind digits, which are a port (`https://u:42/word@host`),
+/// and one whose own colon is escaped and that has a slash or a mark; one that begins with two slashes in a path
+/// (`https://proxy/u://ss@host`), for it looks like another URL; a parameter behind a second mark of a query or a fragment
+/// (`?a=1?token=t`, `#/path?token=t`); one with a slash and a mark of a query in another scheme than
 /// HTTP, with a mark of a query in a path, or with a slash where there is no scheme or, in a path, where the user has an `@` too
 /// and the scheme is another than HTTP; a token in a path that begins as no known one does and follows no `https:/`; what
 /// stands in a path before something that looks like the beginning of another URL (`https://proxy/u:pa/https:/ss@host`); and a
@@ -170,8 +173,8 @@ fn strip_cut_user_info(url: &str) -> Option<String> {
     let reach = rest.find('/').filter(|_| !is_http(&url[..start]));
     let rest = &rest[..reach.unwrap_or(rest.len())];
     // What comes behind the host, `?ref=pkg@1.2`, is none of the user's.
-    let ends = rest.match_indices(['?', '#']).map(|(end, _)| end);
-    let end = ends.chain([rest.len()]).find(|end| rest[..*end].contains('@'))?;
+    let at = rest.find('@')?;
+    let end = rest[at..].find(['?', '#']).map_or(rest.len(), |mark| at + mark);
     let host = start + authority.len() + rest[..end].rfind('@')? + 1;
     Some(format!("{}{}", &url[..start], &url[host..]))
 }
@@ -210,7 +213,8 @@ fn strip_user_info(base: &str) -> Option<String> {
 }
 
 /// Users in the path of a URL: `https://proxy:8443/user:pass@host`, slashes merged as in
-/// `https://proxy/https:/user:pass@host`, or with a token. A file's path stays.
+/// `https://proxy/https:/user:pass@host`, or with a token. A file's path stays, but for
+/// its first segment.
 fn strip_path_user_info(base: &str, path: usize) -> Option<String> {
     // `host:/srv` is no URL's beginning.
     let may_begin = |(at, segment): (usize, &str)| is_http(segment) || at > 0 && segment.ends_with(':');

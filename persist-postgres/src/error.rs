@@ -42,6 +42,23 @@ const MIGRATE: &str = "the schema is not the one that this program needs; run pe
 const POOLER: &str =
     "prepared statements get lost on the way: behind PgBouncer add persist_pooler=transaction to the URL";
 
+/// Where the server says which column or table is missing. Its text holds names of our statements and nothing else, other than
+/// one of the same code that somebody's trigger raises.
+const NAMING: [&str; 4] = [
+    "errorMissingColumn",
+    "checkInsertTargets",
+    "transformUpdateTargetList",
+    "parserOpenTable",
+];
+
+fn edited(missing: &str) -> Error {
+    let what = format!(
+        "the schema is not the one that this program needs: {missing}; run persist migrate up, or bring back what was \
+         changed by hand"
+    );
+    Error::new(ErrorKind::SchemaMismatch, what)
+}
+
 /// Where a pooler is met that the URL does not tell of.
 pub(crate) fn needs_pooler(what: &str) -> Error {
     let what = format!("{what}; behind PgBouncer add persist_pooler=transaction to the URL");
@@ -58,9 +75,11 @@ pub(crate) fn classify(error: &sqlx::Error, phase: Phase) -> Error {
                 code: error.code().to_owned(),
                 routine: error.routine().map(str::to_owned),
             };
-            of_code(&source.code, source.routine.as_deref(), phase)
-                .with("sqlstate", &source.code)
-                .caused_by(source)
+            let told = match error.routine() {
+                Some(routine) if NAMING.contains(&routine) => edited(error.message()),
+                _ => of_code(&source.code, source.routine.as_deref(), phase),
+            };
+            told.with("sqlstate", &source.code).caused_by(source)
         }
         E::Io(error) => lost(phase, "the connection failed").caused_by(std::io::Error::from(error.kind())),
         // Why is told by `tls`, where a connection is made.

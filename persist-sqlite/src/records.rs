@@ -1,6 +1,8 @@
 //! What a file says of its own schema: `persist_migrations` and `persist_meta`.
 
-use persist_core::{Error, ErrorKind, time};
+use std::collections::HashSet;
+
+use persist_core::{Error, ErrorKind, sql, time};
 use persist_migration::records::{Record, Records};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
@@ -33,6 +35,19 @@ pub(crate) fn read(connection: &Connection) -> Result<Records, Failed> {
         records.min_writer = meta(connection, "min_writer")?.and_then(|value| value.parse().ok());
     }
     Ok(records)
+}
+
+/// The columns that statements of ours name and the tables don't have, as `table.column`.
+pub(crate) fn missing(connection: &Connection) -> Result<Vec<String>, Failed> {
+    let mut select = connection.prepare_cached("SELECT name FROM pragma_table_xinfo(?1)")?;
+    let mut missing = Vec::new();
+    for (table, needed) in sql::named_columns() {
+        let rows = select.query_map([table], |row| row.get(0))?;
+        let present = rows.collect::<Result<HashSet<String>, _>>()?;
+        let lacks = needed.into_iter().filter(|column| !present.contains(column));
+        missing.extend(lacks.map(|column| format!("{table}.{column}")));
+    }
+    Ok(missing)
 }
 
 /// The identity of the store.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use persist_core::sql::Dialect;
-use persist_core::{Error, Result, UpdateOutcome};
+use persist_core::{Error, ErrorKind, Result, UpdateOutcome};
 use rusqlite::Connection;
 
 use crate::anchor::{Anchor, Identity};
@@ -150,9 +150,15 @@ impl Session {
         if self.holds == Holds::Store
             && error::may_be_schema(&error)
             && let Ok(records) = records::read(&self.connection)
-            && let Err(mismatch) = records.check(&persist_migration::list(Dialect::Sqlite))
         {
-            return mismatch;
+            if let Err(mismatch) = records.check(&persist_migration::list(Dialect::Sqlite)) {
+                return mismatch;
+            }
+            if let Ok(missing) = records::missing(&self.connection)
+                && !missing.is_empty()
+            {
+                return edited(&missing);
+            }
         }
         error::classify(&error, phase)
     }
@@ -171,6 +177,14 @@ impl Session {
         self.limit.store(u64::MAX, Ordering::Relaxed);
         done
     }
+}
+
+fn edited(missing: &[String]) -> Error {
+    let what = format!(
+        "the schema was changed by hand: {} is missing; bring it back, or restore a backup",
+        missing.join(", ")
+    );
+    Error::new(ErrorKind::SchemaMismatch, what)
 }
 
 /// The log of a connection: none with a rollback journal.

@@ -4,13 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use persist_core::{
-    CHUNK, Capabilities, Claim, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome,
-    Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
+    Capabilities, Claim, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome, Page,
+    PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
+use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Ended, State, Switch, closed};
+use super::{State, Switch, closed};
+
+/// Tells, when it goes, that closing has come to its end, also by a panic.
+struct Ended(watch::Sender<bool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
 
 #[deny(
     clippy::missing_trait_methods,
@@ -23,33 +33,7 @@ impl PersistBackend for Switch {
     }
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        if self.connector.is_none() {
-            return match self.writer()? {
-                Some((driver, _)) => driver.apply(claims).await.inspect_err(|error| self.note(error)),
-                None => Ok(self.drop_all(claims.len())),
-            };
-        }
-        self.writer()?;
-        // Held to the end of the call: closing waits for what may yet go to the spool.
-        let _call = match &self.spool {
-            Some(spool) => Some(spool.calls.read().await),
-            None => None,
-        };
-        let mut outcomes = Vec::with_capacity(claims.len());
-        // By chunks, so that `dropped` counts none that an earlier chunk has stored.
-        for chunk in claims.chunks(CHUNK) {
-            let applied = self.apply_chunk(chunk).await.map_err(|error| {
-                // What an earlier chunk has stored is not taken back.
-                let is_stored = |outcome: &Outcome| *outcome != Outcome::Dropped;
-                if outcomes.iter().any(is_stored) {
-                    error.outcome_as(UpdateOutcome::Unknown)
-                } else {
-                    error
-                }
-            });
-            outcomes.extend(applied?);
-        }
-        Ok(outcomes)
+        self.apply_unboxed(claims).await
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use persist_core::{Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
+use persist_core::{CHUNK, Claim, Error, ErrorKind, Outcome, Result, UpdateOutcome};
 use tokio::time::Instant;
 
 use super::Switch;
@@ -19,19 +19,55 @@ pub(crate) enum Drained {
 }
 
 impl Switch {
+    /// The updates of a call, in a future that its caller holds.
+    pub(crate) async fn apply_unboxed(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        match self.only.as_ref().filter(|_| self.is_enabled()) {
+            Some(only) => only.apply(claims).await.inspect_err(|error| self.note(error)),
+            None => self.apply_healing(claims).await,
+        }
+    }
+
+    /// Applies updates while the driver comes and goes.
+    async fn apply_healing(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        if self.spool.is_some() || claims.is_empty() {
+            // Before anything goes to a spool, and for what asks nobody else.
+            self.writer()?;
+        }
+        // Held to the end of the call: closing waits for what may yet go to the spool.
+        let _call = match &self.spool {
+            Some(spool) => Some(spool.calls.read().await),
+            None => None,
+        };
+        let mut outcomes = Vec::with_capacity(claims.len());
+        // By chunks, so that `dropped` counts none that an earlier chunk has stored.
+        for chunk in claims.chunks(CHUNK) {
+            let applied = self.apply_chunk(chunk).await.map_err(|error| {
+                // What an earlier chunk has stored is not taken back.
+                let is_stored = |outcome: &Outcome| *outcome != Outcome::Dropped;
+                if outcomes.iter().any(is_stored) {
+                    error.outcome_as(UpdateOutcome::Unknown)
+                } else {
+                    error
+                }
+            });
+            outcomes.extend(applied?);
+        }
+        Ok(outcomes)
+    }
+
     /// Applies a chunk. What the database could not take goes to the spool, or is dropped and counted.
-    pub(super) async fn apply_chunk(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
+    async fn apply_chunk(&self, chunk: &[Claim]) -> Result<Vec<Outcome>> {
         let begun = Instant::now();
         loop {
             let Some((driver, epoch)) = self.writer()? else {
                 return match self.spool {
-                    Some(_) => self.spool_chunk(chunk, None, begun).await,
+                    Some(_) => Box::pin(self.spool_chunk(chunk, None, begun)).await,
                     None => Ok(self.drop_all(chunk.len())),
                 };
             };
             let error = match driver.apply(chunk).await {
                 Ok(outcomes) => {
-                    *self.stored.lock() = Some(Instant::now());
+                    self.stored.now();
                     return Ok(outcomes);
                 }
                 Err(error) => error,
@@ -56,7 +92,7 @@ impl Switch {
                 self.turn_off(epoch, &error);
             }
             if self.spool.is_some() {
-                return self.spool_chunk(chunk, Some(error), begun).await;
+                return Box::pin(self.spool_chunk(chunk, Some(error), begun)).await;
             }
             return Ok(match error.outcome() {
                 UpdateOutcome::NotApplied => self.drop_all(chunk.len()),
@@ -69,7 +105,8 @@ impl Switch {
         }
     }
 
-    /// Keeps a chunk in the spool, after this error of the database.
+    /// Keeps a chunk in the spool, after this error of the database. Boxed where it is called, so that the many who wait
+    /// for a database that is well hold no memory for it.
     async fn spool_chunk(&self, chunk: &[Claim], met: Option<Error>, begun: Instant) -> Result<Vec<Outcome>> {
         let Some(spool) = &self.spool else {
             return Err(super::closed("apply"));
@@ -104,7 +141,7 @@ impl Switch {
         let (begun, before) = (Instant::now(), spool.taken());
         let stepped = spool.step(&*driver, after).await;
         if spool.taken() > before {
-            *self.stored.lock() = Some(Instant::now());
+            self.stored.now();
         }
         match stepped {
             Ok(Some(next)) => Drained::Until(next),
@@ -136,8 +173,8 @@ impl Switch {
     /// Whether a call ran out of time while others were answered in the second half of it: a row that somebody
     /// locked, not an outage.
     fn stored_beside(&self, begun: Instant, error: &Error) -> bool {
-        let stored = self.stored.lock().map(|stored| stored.elapsed());
-        error.kind() == ErrorKind::Timeout && stored.is_some_and(|ago| ago < begun.elapsed() / 2)
+        let is_beside = |ago| ago < begun.elapsed() / 2;
+        error.kind() == ErrorKind::Timeout && self.stored.ago().is_some_and(is_beside)
     }
 
     /// Whether an error is the caller's to handle also where history is optional, or can wait in a spool.

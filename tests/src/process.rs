@@ -94,6 +94,22 @@ pub fn persist<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
     command
 }
 
+/// An example of the facade, built beside the tests, without any setting of the tester's own.
+///
+/// # Panics
+/// If it has not been built.
+pub fn example(name: &str) -> Command {
+    let path = cli().with_file_name("examples").join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run cargo build --examples, or make test",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    without_settings(&mut command);
+    command
+}
+
 /// Takes out of a command's environment what would change what it connects to or prints.
 pub fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

@@ -11,9 +11,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use persist::{ErrorKind, JobState};
+use persist::{ErrorKind, JobState, OnUnavailable, Outcome, Persist, Spool};
 use persist_core::Update;
-use persist_tests::cluster::{Cluster, Options};
+use persist_tests::cluster::{Cluster, Options, Stop};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Running};
 use persist_tests::{lines, sample, soak};
@@ -248,5 +248,65 @@ async fn d9_a_server_whose_disk_is_full_loses_nothing_that_was_told_and_recovers
         assert_eq!(place.count("FROM jobs").await, stored + 499);
         place::fold_holds(&backend).await;
         backend.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d11_a_spool_on_a_full_disk_says_so_and_gives_back_all_that_it_told() {
+    let Some(disk) = SmallDisk::new("4m") else {
+        return;
+    };
+    {
+        let cluster = Cluster::start(&Options::default());
+        let place = Place::at(cluster.fresh_schema_url());
+        let spool = Spool::new(disk.0.path().join("spool.db"));
+        let builder = Persist::builder(Some(place.url().into())).deadlines(sample::deadlines(process::BOUND));
+        let builder = builder.on_unavailable(OnUnavailable::Spool(spool));
+        let persist = builder.connect().await.unwrap();
+        cluster.stop(Stop::Immediate);
+        let queued = |n| persist.record_job_state(sample::job(n, JobState::Queued));
+        let mut told = 0;
+        let mut spool_until_it_is_full = async || loop {
+            match queued(told + 1).await {
+                Ok(Outcome::Spooled) => told += 1,
+                Ok(other) => panic!("the server is stopped, and the answer is {other}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Full, "{error:?}");
+                    break told;
+                }
+            }
+        };
+        disk.fill();
+        let at_first = spool_until_it_is_full().await;
+        fs::remove_file(disk.filler()).unwrap();
+        // It needs no hand: the next update that finds room is taken.
+        let mut more = 0;
+        process::until("it takes updates again", async || {
+            more += u64::from(queued(100_000 + more).await.is_ok());
+            more >= 20
+        })
+        .await;
+        disk.fill();
+        // What the database has makes room, though none was left to note it.
+        cluster.resume();
+        let held = async || persist.health().await.ok().and_then(|health| health.spool);
+        process::until("the spool has tried", async || {
+            held().await.is_some_and(|spool| spool.replayed > 0) || place.count("FROM events").await > 0
+        })
+        .await;
+        fs::remove_file(disk.filler()).unwrap();
+        process::until("the spool is empty", async || {
+            held().await.is_some_and(|spool| spool.held.waiting == 0)
+        })
+        .await;
+        println!("{at_first} updates, then {more}");
+        let events = place.count("FROM events").await;
+        assert_eq!(
+            events,
+            at_first + more,
+            "all that it told, and nothing that it refused"
+        );
+        place::fold_holds(&persist.backend()).await;
+        persist.close().await.unwrap();
     }
 }

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, also in its own functions"
 )]
 
+mod ended;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};

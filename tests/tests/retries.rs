@@ -86,6 +86,107 @@ async fn t2_a_statement_that_gave_way_is_sent_again_and_again_within_a_budget() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t2_a_deadlock_with_another_program_costs_no_call_an_error() {
+    let (role, schema) = (shared().fresh_name("r"), shared().fresh_name("s"));
+    // The one whose time is up first gives way: ours, long after the other one waits too.
+    shared()
+        .sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'word'; ALTER ROLE {role} SET deadlock_timeout = '2s'; \
+             CREATE SCHEMA {schema} AUTHORIZATION {role}; GRANT {role} TO CURRENT_USER"
+        ))
+        .await;
+    let url = shared().url_for(&role, "word", "postgres");
+    let (place, backend, name) = store(format!("{url}?persist_schema={schema}"), 1).await;
+    let (first, second) = (sample::id(1), sample::id(2));
+    let both = |state| sample::claims([1, 2].map(|n| sample::job(n, state))).unwrap();
+    backend.apply(&both(JobState::Queued)).await.unwrap();
+    let mut other = cluster::connect(&shared().url("postgres")).await;
+    let hold = format!("UPDATE {schema}.jobs SET state = state WHERE request_id =");
+    let begin = format!("BEGIN; SET LOCAL deadlock_timeout = '1h'; {hold} '{second}'");
+    execute(&mut other, begin).await;
+    let call = tokio::spawn({
+        let (backend, claims) = (Arc::clone(&backend), both(JobState::Running));
+        async move { backend.apply(&claims).await }
+    });
+    let observer = Place::at(shared().fresh_schema_url());
+    waiting(&observer, &name, "").await;
+    execute(&mut other, format!("{hold} '{first}'")).await;
+    assert!(!call.is_finished(), "it gave way, and waits again");
+    execute(&mut other, "COMMIT".into()).await;
+    let outcomes = call.await.unwrap().unwrap();
+    assert_eq!(outcomes, [sample::MOVED, sample::MOVED]);
+    assert_eq!(place.strays().await, [""; 0]);
+    backend.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t2_a_stricter_isolation_costs_no_call_an_error() {
+    let (role, schema) = (shared().fresh_name("r"), shared().fresh_name("s"));
+    shared()
+        .sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'word'; \
+             ALTER ROLE {role} SET default_transaction_isolation = 'repeatable read'; \
+             CREATE SCHEMA {schema} AUTHORIZATION {role}; GRANT {role} TO CURRENT_USER"
+        ))
+        .await;
+    let url = shared().url_for(&role, "word", "postgres");
+    let (place, backend, name) = store(format!("{url}?persist_schema={schema}"), 1).await;
+    apply(&backend, 1).await.unwrap();
+    let mut other = cluster::connect(&shared().url("postgres")).await;
+    let hold = format!("BEGIN; UPDATE {schema}.jobs SET state = state");
+    execute(&mut other, hold).await;
+    let call = tokio::spawn({
+        let backend = Arc::clone(&backend);
+        let claims = sample::claims([sample::job(1, JobState::Running)]).unwrap();
+        async move { backend.apply(&claims).await }
+    });
+    let observer = Place::at(shared().fresh_schema_url());
+    waiting(&observer, &name, "").await;
+    execute(&mut other, "COMMIT".into()).await;
+    assert_eq!(call.await.unwrap().unwrap(), [sample::MOVED]);
+    assert_eq!(place.strays().await, [""; 0]);
+    backend.close().await.unwrap();
+}
+
+/// A constraint of the owner's own, which no check of ours knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn t7_what_the_database_refuses_fails_for_its_own_caller_alone() {
+    let (place, backend, _) = store(shared().fresh_schema_url(), 1).await;
+    place
+        .execute("ALTER TABLE jobs ADD CONSTRAINT no_poison CHECK (runs_on <> 'poison')")
+        .await;
+    let go = Arc::new(tokio::sync::Barrier::new(64));
+    let calls: Vec<_> = (1..=64)
+        .map(|n| {
+            let (backend, go) = (Arc::clone(&backend), Arc::clone(&go));
+            tokio::spawn(async move {
+                let runs_on = if n % 32 == 7 { "poison" } else { "ubuntu" };
+                let claims = sample::claims([sample::job(n, JobState::Queued).runs_on(runs_on)]).unwrap();
+                go.wait().await;
+                (n, backend.apply(&claims).await)
+            })
+        })
+        .collect();
+    for call in calls {
+        let (n, result) = call.await.unwrap();
+        if n % 32 == 7 {
+            let error = result.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.outcome(), error.context("sqlstate")),
+                (ErrorKind::InvalidInput, UpdateOutcome::NotApplied, Some("23514")),
+                "{n}: {error:?}"
+            );
+        } else {
+            assert_eq!(result.unwrap(), [sample::CREATED], "{n}");
+        }
+    }
+    for table in ["jobs", "events"] {
+        assert_eq!(place.count(&format!("FROM {table}")).await, 62, "{table}");
+    }
+    backend.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn t4_a_cancelled_statement_is_sent_once_more_and_no_more() {
     let (place, backend, name) = store(shared().fresh_schema_url(), 2).await;
     let schema = place.schema();

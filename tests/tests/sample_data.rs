@@ -1,7 +1,6 @@
 //! The sample data of the repository: made by its program, and all of it can be imported.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use persist_tests::place::{Database, Place};
 use persist_tests::process;
@@ -11,22 +10,9 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
 }
 
-/// An example of the facade, built beside the tests.
-fn example(name: &str) -> Command {
-    let path = process::cli().with_file_name("examples").join(name);
-    assert!(
-        path.is_file(),
-        "{} is missing: run cargo build --examples, or make test",
-        path.display()
-    );
-    let mut command = Command::new(path);
-    process::without_settings(&mut command);
-    command
-}
-
 #[test]
 fn the_day_is_what_its_program_makes() {
-    let made = process::run(&mut example("make_ci_day")).ok().stdout;
+    let made = process::run(&mut process::example("make_ci_day")).ok().stdout;
     let kept = std::fs::read_to_string(examples().join("ci-day.jsonl")).unwrap();
     assert!(
         made == kept,
@@ -69,14 +55,14 @@ fn the_orchestrator_runs_with_and_without_a_store() {
             .map(|line| line.split_whitespace().next().unwrap().parse::<usize>().unwrap())
             .sum()
     };
-    let ran = process::run(example("orchestrator").arg(&requests)).ok();
+    let ran = process::run(process::example("orchestrator").arg(&requests)).ok();
     assert_eq!(ended(&ran.stdout), count, "{}", ran.stdout);
     assert!(ran.stdout.contains("persistence is off"), "{}", ran.stdout);
     let mut summaries = Vec::new();
     for database in Database::BOTH {
         let place = Place::empty(database);
         let ran = process::run(
-            example("orchestrator")
+            process::example("orchestrator")
                 .arg(&requests)
                 .env("DATABASE_URL", place.url()),
         )

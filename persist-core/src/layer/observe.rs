@@ -65,6 +65,20 @@ impl<B: PersistBackend + ?Sized> Observed<B> {
         }
     }
 
+    /// Tells of an [`apply`](PersistBackend::apply) of so many updates to the same backend, whose future the caller holds.
+    ///
+    /// # Errors
+    /// As that future.
+    pub async fn applied(
+        &self,
+        updates: usize,
+        call: impl Future<Output = Result<Vec<Outcome>>>,
+    ) -> Result<Vec<Outcome>> {
+        let result = self.observed(Operation::Apply, updates, call).await;
+        self.meter.updates(updates, &result);
+        result
+    }
+
     async fn observed<T>(
         &self,
         operation: Operation,
@@ -297,10 +311,7 @@ impl<B: PersistBackend + ?Sized> PersistBackend for Observed<B> {
     }
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        let call = self.inner.apply(claims);
-        let result = self.observed(Operation::Apply, claims.len(), call).await;
-        self.meter.updates(claims.len(), &result);
-        result
+        self.applied(claims.len(), self.inner.apply(claims)).await
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {

@@ -71,6 +71,30 @@ impl<B: PersistBackend + ?Sized> Retrying<B> {
     }
 }
 
+impl<B: PersistBackend + ?Sized> Retrying<B> {
+    /// [`apply`](PersistBackend::apply), as a future that its caller holds: for callers of which thousands wait, each of
+    /// them for one update.
+    ///
+    /// # Errors
+    /// As `apply`.
+    pub async fn apply_unboxed(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
+        if claims.is_empty() {
+            return retry(self.name(), "apply", self.budget, || self.inner.apply(claims)).await;
+        }
+        let mut outcomes = Vec::new();
+        // The time counts per chunk, as the deadline does, and a chunk that is stored is not sent again.
+        for chunk in claims.chunks(CHUNK) {
+            match retry(self.name(), "apply", self.budget, || self.inner.apply(chunk)).await {
+                Ok(of_chunk) if outcomes.is_empty() => outcomes = of_chunk,
+                Ok(of_chunk) => outcomes.extend(of_chunk),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
 fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
@@ -89,8 +113,31 @@ async fn retry<T, F>(
 where
     F: Future<Output = Result<T>>,
 {
+    let end = end_of(budget.within);
+    let mut first = None;
+    if budget.within > budget.of_a_try {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => first = Some(error),
+        }
+    }
+    // In a place of its own: most calls go well at once, and thousands of them wait at a time.
+    Box::pin(until_its_end(backend, operation, budget, end, first, call)).await
+}
+
+/// Goes on after what the first try met, if it was made.
+async fn until_its_end<T, F>(
+    backend: &'static str,
+    operation: &'static str,
+    budget: Budget,
+    end: Instant,
+    mut first: Option<Error>,
+    mut call: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
     let within = budget.within;
-    let end = end_of(within);
     let (mut at_once, mut unknown, mut last) = (0, false, None);
     // Once a call may have been applied, no later failure says that it certainly was not.
     let told = |error: Error, unknown: bool| {
@@ -100,25 +147,28 @@ where
             error
         }
     };
-    // Made when it is needed: most calls go well at once.
     let mut delays = None;
     loop {
-        let has_time = end.saturating_duration_since(Instant::now()) > budget.of_a_try;
-        // The last call is cut too: what it was about may have happened.
-        let tried = if has_time {
-            Ok(call().await)
+        let error = if let Some(first) = first.take() {
+            first
         } else {
-            timeout_at(end, call()).await
-        };
-        let error = match tried {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                let error = Error::deadline(operation, within);
-                return Err(match last {
-                    Some(last) => error.caused_by(last),
-                    None => error,
-                });
+            let has_time = end.saturating_duration_since(Instant::now()) > budget.of_a_try;
+            // The last call is cut too: what it was about may have happened.
+            let tried = if has_time {
+                Ok(call().await)
+            } else {
+                timeout_at(end, call()).await
+            };
+            match tried {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let error = Error::deadline(operation, within);
+                    return Err(match last {
+                        Some(last) => error.caused_by(last),
+                        None => error,
+                    });
+                }
             }
         };
         unknown |= error.outcome() == UpdateOutcome::Unknown;
@@ -155,19 +205,7 @@ impl<B: PersistBackend + ?Sized> PersistBackend for Retrying<B> {
     }
 
     async fn apply(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        if claims.is_empty() {
-            return retry(self.name(), "apply", self.budget, || self.inner.apply(claims)).await;
-        }
-        let mut outcomes = Vec::with_capacity(claims.len());
-        // The time counts per chunk, as the deadline does, and a chunk that is stored is not sent again.
-        for chunk in claims.chunks(CHUNK) {
-            match retry(self.name(), "apply", self.budget, || self.inner.apply(chunk)).await {
-                Ok(of_chunk) => outcomes.extend(of_chunk),
-                Err(error) if outcomes.is_empty() => return Err(error),
-                Err(error) => return Err(error.outcome_as(UpdateOutcome::Unknown)),
-            }
-        }
-        Ok(outcomes)
+        self.apply_unboxed(claims).await
     }
 
     async fn job(&self, id: Uuid) -> Result<Option<Job>> {

@@ -102,7 +102,7 @@ declare! {
     POOL_SIZE = "persist_pool_size", Gauge, Count, ["backend", "lane"];
     /// Connections that a call has.
     POOL_IN_USE = "persist_pool_in_use", Gauge, Count, ["backend", "lane"];
-    /// Calls that wait for a connection.
+    /// Calls that wait for a connection; reads by key that go together are one.
     POOL_WAITING = "persist_pool_waiting", Gauge, Count, ["backend", "lane"];
     /// Updates that wait in the spool for the database; of the spool that told last, as the three below.
     SPOOL_UPDATES = "persist_spool_updates", Gauge, Count, [];

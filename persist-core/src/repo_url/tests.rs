@@ -238,3 +238,19 @@ fn i8_a_password_goes_wherever_its_user_stands() {
         }
     }
 }
+
+/// A text comes from outside before its length is looked at: work that grows with its square would not end here.
+#[test]
+fn a_long_text_takes_no_longer_than_it_is_long() {
+    let many = |word: &str| word.repeat(4_000_000 / word.len());
+    for (url, clean) in [
+        (format!("https://u:{}@h", many("?")), "https://h"),
+        (format!("https://u:{}@h", many("/")), "https://h"),
+        (format!("https://u:{}@h", many("#/")), "https://h"),
+        (format!("https://u:{}h", many("p@")), "https://h"),
+        (format!("https://p/u:{}h", many("p@")), "https://p/h"),
+        (format!("{}u:p@h", many("a://")), "h"),
+    ] {
+        assert_eq!(strip_credentials(&url), clean);
+    }
+}

@@ -14,7 +14,9 @@ pub use event::events;
 pub use job::{job, jobs};
 pub use merge::slot_conflict;
 pub use select::Statement;
-pub use table::{EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, state_list};
+pub use table::{
+    EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, named_columns, state_list,
+};
 pub use vm::{vm, vms};
 
 use sea_query::Value;

@@ -76,6 +76,26 @@ pub const EVENT_COLUMNS: [&str; 15] = [
     "seed_path",
 ];
 
+/// Every column that a statement names, by table: what a schema that was changed by hand may lack.
+///
+/// ```
+/// use persist_core::sql::named_columns;
+/// let (table, columns) = &named_columns()[0];
+/// assert!(*table == "jobs" && columns.contains(&"repo_url_rank".to_owned()));
+/// ```
+pub fn named_columns() -> [(&'static str, Vec<String>); 3] {
+    let rows = |table: RowTable, read: &[&str]| {
+        let ranks = table
+            .attributes
+            .map(|attribute| format!("{}_rank", attribute.name()));
+        let own = ["prev_rank", "ending"].map(str::to_owned);
+        let columns = read.iter().map(|column| (*column).to_owned());
+        (table.name, columns.chain(own).chain(ranks).collect())
+    };
+    let events = EVENT_COLUMNS.map(str::to_owned).to_vec();
+    [rows(JOBS, &JOB_COLUMNS), rows(VMS, &VM_COLUMNS), (EVENTS, events)]
+}
+
 /// The words of the states that `keep` lets through, quoted and joined by commas: `'lost', 'failed'`.
 ///
 /// Words come from the state table, never from a caller.

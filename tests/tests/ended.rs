@@ -1,0 +1,151 @@
+//! Programs that end while they are at work: asked to by SIGTERM, or killed.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+
+use persist::JobState;
+use persist_core::Update;
+use persist_tests::place::{self, Database, Place};
+use persist_tests::process::{self, Running};
+use persist_tests::{lines, sample};
+
+use super::{bench_of, take};
+
+/// It stops calling, lets what is in flight end, says so by its exit code, and takes its rows away.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_sigterm_ends_a_bench_in_order() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let bench = bench_of(&place);
+        take(&bench, 500);
+        process::signal(bench.id(), "TERM");
+        let ran = bench.end().exits(143);
+        assert!(ran.stderr.contains("stopping"), "{database:?}: {}", ran.stderr);
+        for table in ["jobs", "vms", "events"] {
+            let left = place.count(&format!("FROM {table}")).await;
+            assert_eq!(left, 0, "{database:?}: {table}");
+        }
+    }
+}
+
+/// Whoever only reads ends by the signal itself, also where nobody takes what it writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_sigterm_ends_an_export_at_once() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let backend = place.migrated().await.unwrap();
+        // Far more than a pipe holds.
+        let jobs = (1..=2_000).map(|n| sample::job(n, JobState::Queued));
+        backend.apply(&sample::claims(jobs).unwrap()).await.unwrap();
+        let arguments = ["--database-url", place.url(), "export"];
+        let mut command = process::persist(arguments);
+        let (mut output, input) = std::io::pipe().unwrap();
+        let mut child = command.stdout(input).spawn().unwrap();
+        drop(command);
+        output.read_exact(&mut [0]).unwrap();
+        process::signal(child.id(), "TERM");
+        process::until("it ends", async || child.try_wait().unwrap().is_some()).await;
+        assert_eq!(child.wait().unwrap().signal(), Some(15), "{database:?}");
+        assert_eq!(place.strays().await, [""; 0], "{database:?}");
+        assert_eq!(place.count("FROM events").await, 2_000);
+        backend.close().await.unwrap();
+    }
+}
+
+/// Whoever waits for more input, which would never come, ends with what it was given.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_sigterm_ends_an_import_that_waits_for_more() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let backend = place.migrated().await.unwrap();
+        let arguments = ["--database-url", place.url(), "import", "--outcomes", "-"];
+        let mut child = Running::start(process::persist(arguments).stdin(Stdio::piped()));
+        let mut stdin = child.stdin().unwrap();
+        let update = Update::from(sample::job(1, JobState::Queued));
+        writeln!(stdin, "{}", lines::of(vec![update])[0]).unwrap();
+        assert!(child.line().unwrap().contains("applied"));
+        process::signal(child.id(), "TERM");
+        let ran = child.end().exits(143);
+        assert!(
+            ran.stderr.contains("after 1 line"),
+            "{database:?}: {}",
+            ran.stderr
+        );
+        drop(stdin);
+        assert!(backend.job(sample::id(1)).await.unwrap().is_some());
+        backend.close().await.unwrap();
+    }
+}
+
+/// The example orchestrator at work, some jobs running.
+async fn orchestrator(place: &Place) -> Running {
+    let requests = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/requests.jsonl");
+    let mut command = process::example("orchestrator");
+    command.arg(requests).env("DATABASE_URL", place.url());
+    let running = Running::start(&mut command);
+    process::until("it runs a job", async || {
+        place.count("FROM events WHERE state = 'running'").await > 0
+    })
+    .await;
+    running
+}
+
+const LIVE: &str = "FROM jobs WHERE state IN ('queued', 'running')";
+
+/// The example: running jobs finish, waiting ones are cancelled, all is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_sigterm_ends_the_orchestrator_with_nothing_left_open() {
+    let place = Place::empty(Database::Sqlite);
+    let backend = place.migrated().await.unwrap();
+    let orchestrator = orchestrator(&place).await;
+    process::signal(orchestrator.id(), "TERM");
+    let ran = orchestrator.end().ok();
+    assert!(ran.stderr.contains("shutting down"), "{}", ran.stderr);
+    assert_eq!(place.count(LIVE).await, 0);
+    assert_eq!(place.count("FROM vms WHERE state <> 'destroyed'").await, 0);
+    assert!(place.count("FROM jobs").await > 0);
+    place::fold_holds(&backend).await;
+    backend.close().await.unwrap();
+}
+
+/// What a killed orchestrator left running is listed, and can be ended by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_what_a_killed_orchestrator_left_running_is_listed_and_can_be_ended() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let backend = place.migrated().await.unwrap();
+        orchestrator(&place).await.kill();
+        let persist = |arguments: &[&str]| {
+            let arguments = [&["--database-url", place.url()], arguments].concat();
+            process::run(&mut process::persist(arguments)).ok().stdout
+        };
+        let listed = persist(&[
+            "--format", "jsonl", "jobs", "--state", "queued", "--state", "running", "--all",
+        ]);
+        let live: Vec<serde_json::Value> = listed
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(live.len() as u64, place.count(LIVE).await, "{database:?}");
+        assert!(!live.is_empty(), "{database:?}: it was killed at work");
+        for job in live {
+            let id = job["request_id"].as_str().unwrap();
+            persist(&[
+                "record",
+                "job",
+                id,
+                "lost",
+                "--attempt",
+                "current",
+                "--actor",
+                "on-call",
+                "--reason",
+                "the host died",
+            ]);
+        }
+        assert_eq!(place.count(LIVE).await, 0, "{database:?}");
+        place::fold_holds(&backend).await;
+        backend.close().await.unwrap();
+    }
+}
