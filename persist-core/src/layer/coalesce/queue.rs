@@ -33,7 +33,7 @@ pub(super) struct Waiting {
 /// Shares of the jobs. Many more than there are callers: who comes for a share that is in the air waits for one flush
 /// more, and a flush that is held up keeps jobs that it does not have. With 64 of them instead, the 99th percentile was
 /// 2.1 and 2.3 instead of 1.8 and 2.0 times callers / rate at 64 and 256 callers (2026-11).
-pub(super) const SHARES: usize = 16_384;
+pub(super) const SHARES: usize = 4_096;
 /// Room for calls that a share keeps when it has none: after a burst for one job it had that of all.
 const KEPT: usize = 16;
 
