@@ -41,7 +41,10 @@ pub fn main(allocations: Option<fn() -> u64>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(run(&options));
+    if runtime.block_on(run(&options)).is_empty() {
+        eprintln!("no contest of these suites has such a name");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
 

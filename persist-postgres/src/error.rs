@@ -1,7 +1,7 @@
 //! What Postgres says, as the kinds of [`Error`]: one table over SQLSTATE, no text matching.
 //!
 //! A server's texts can hold row values, and its DETAIL always does: nothing of them is kept but the code and
-//! the routine. Only the kind of an I/O error and the text of a TLS error pass, which name no value.
+//! the routine, and which column or table of ours is missing. Only the kind of an I/O error and the text of a TLS error pass, which name no value.
 
 use std::fmt;
 
@@ -42,14 +42,18 @@ const MIGRATE: &str = "the schema is not the one that this program needs; run pe
 const POOLER: &str =
     "prepared statements get lost on the way: behind PgBouncer add persist_pooler=transaction to the URL";
 
-/// Where the server says which column or table is missing. Its text holds names of our statements and nothing else, other than
-/// one of the same code that somebody's trigger raises.
-const NAMING: [&str; 4] = [
-    "errorMissingColumn",
-    "checkInsertTargets",
-    "transformUpdateTargetList",
-    "parserOpenTable",
-];
+/// Whether the server says which column or table a statement of ours misses. Such a text holds names of the statement and nothing
+/// else; what runs inside of somebody's trigger may hold a row's value, and tells where it ran.
+fn names_what_is_missing(error: &PgDatabaseError) -> bool {
+    const NAMING: [&str; 4] = [
+        "errorMissingColumn",
+        "checkInsertTargets",
+        "transformUpdateTargetList",
+        "parserOpenTable",
+    ];
+    let is_naming = error.routine().is_some_and(|routine| NAMING.contains(&routine));
+    is_naming && matches!(error.code(), "42P01" | "42703") && error.r#where().is_none()
+}
 
 fn edited(missing: &str) -> Error {
     let what = format!(
@@ -75,9 +79,10 @@ pub(crate) fn classify(error: &sqlx::Error, phase: Phase) -> Error {
                 code: error.code().to_owned(),
                 routine: error.routine().map(str::to_owned),
             };
-            let told = match error.routine() {
-                Some(routine) if NAMING.contains(&routine) => edited(error.message()),
-                _ => of_code(&source.code, source.routine.as_deref(), phase),
+            let told = if names_what_is_missing(error) {
+                edited(error.message())
+            } else {
+                of_code(&source.code, source.routine.as_deref(), phase)
             };
             told.with("sqlstate", &source.code).caused_by(source)
         }

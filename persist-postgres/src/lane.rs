@@ -161,6 +161,7 @@ impl Lane {
         for live in idle {
             let _ = timeout(ASK, live.session.connection.close()).await;
         }
+        self.meter.close();
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Live>> {

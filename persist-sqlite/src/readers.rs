@@ -92,5 +92,6 @@ impl Readers {
             .await;
         self.permits.close();
         self.idle.lock().clear();
+        self.meter.close();
     }
 }

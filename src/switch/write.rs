@@ -27,7 +27,7 @@ impl Switch {
         }
     }
 
-    /// Applies updates while the driver comes and goes.
+    /// Applies updates where the driver comes and goes, or none is there.
     async fn apply_healing(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
         if self.spool.is_some() || claims.is_empty() {
             // Before anything goes to a spool, and for what asks nobody else.

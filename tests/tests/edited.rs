@@ -146,6 +146,10 @@ async fn m9_a_column_that_was_dropped_is_named_and_an_index_is_not_missed() {
             assert!(error.to_string().contains("runs_on"), "{database:?}: {error}");
         }
         assert_eq!(place.count("FROM events").await, 2, "{database:?}");
+        place.execute("ALTER TABLE vms RENAME TO machines").await;
+        let error = backend.vm(&VmKey::new(sample::id(1), "vm")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{database:?}: {error}");
+        assert!(error.to_string().contains("vms"), "{database:?}: {error}");
         let persist = Persist::builder(Some(place.url().into())).on_unavailable(OnUnavailable::Fail);
         let told = match persist.connect().await {
             Ok(persist) => persist

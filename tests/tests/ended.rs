@@ -9,6 +9,7 @@ use persist_core::Update;
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Running};
 use persist_tests::{lines, sample};
+use serde_json::json;
 
 use super::{bench_of, take};
 
@@ -78,9 +79,16 @@ async fn p3_sigterm_ends_an_import_that_waits_for_more() {
     }
 }
 
-/// The example orchestrator at work, some jobs running.
-async fn orchestrator(place: &Place) -> Running {
-    let requests = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/requests.jsonl");
+/// The example orchestrator with more jobs than it runs at a time, some of them running for longer than the test waits.
+async fn orchestrator(place: &Place, takes_ms: u32) -> (Running, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let requests = folder.path().join("requests.jsonl");
+    let request = |n| {
+        let (id, repo_url) = (sample::id(n), "https://example.org/acme/app.git");
+        json!({"request_id": id, "repo_url": repo_url, "commit_sha": "abcd", "runs_on": "debian-13", "takes_ms": takes_ms})
+    };
+    let all: Vec<_> = (1..=12).map(|n| request(n).to_string()).collect();
+    lines::write(&requests, &all);
     let mut command = process::example("orchestrator");
     command.arg(requests).env("DATABASE_URL", place.url());
     let running = Running::start(&mut command);
@@ -88,7 +96,7 @@ async fn orchestrator(place: &Place) -> Running {
         place.count("FROM events WHERE state = 'running'").await > 0
     })
     .await;
-    running
+    (running, folder)
 }
 
 const LIVE: &str = "FROM jobs WHERE state IN ('queued', 'running')";
@@ -98,13 +106,16 @@ const LIVE: &str = "FROM jobs WHERE state IN ('queued', 'running')";
 async fn p3_sigterm_ends_the_orchestrator_with_nothing_left_open() {
     let place = Place::empty(Database::Sqlite);
     let backend = place.migrated().await.unwrap();
-    let orchestrator = orchestrator(&place).await;
+    let (orchestrator, _folder) = orchestrator(&place, 2_000).await;
     process::signal(orchestrator.id(), "TERM");
     let ran = orchestrator.end().ok();
     assert!(ran.stderr.contains("shutting down"), "{}", ran.stderr);
     assert_eq!(place.count(LIVE).await, 0);
+    for ended in ["= 'cancelled'", "<> 'cancelled'"] {
+        let ended = format!("FROM jobs WHERE state {ended}");
+        assert!(place.count(&ended).await > 0, "{ended}");
+    }
     assert_eq!(place.count("FROM vms WHERE state <> 'destroyed'").await, 0);
-    assert!(place.count("FROM jobs").await > 0);
     place::fold_holds(&backend).await;
     backend.close().await.unwrap();
 }
@@ -115,7 +126,8 @@ async fn p4_what_a_killed_orchestrator_left_running_is_listed_and_can_be_ended()
     for database in Database::BOTH {
         let place = Place::empty(database);
         let backend = place.migrated().await.unwrap();
-        orchestrator(&place).await.kill();
+        let (mut orchestrator, _folder) = orchestrator(&place, 60_000).await;
+        orchestrator.kill();
         let persist = |arguments: &[&str]| {
             let arguments = [&["--database-url", place.url()], arguments].concat();
             process::run(&mut process::persist(arguments)).ok().stdout

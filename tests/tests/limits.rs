@@ -287,7 +287,7 @@ async fn d11_a_spool_on_a_full_disk_says_so_and_gives_back_all_that_it_told() {
         })
         .await;
         disk.fill();
-        // What the database has makes room, though none was left to note it.
+        // What the database has makes room, as far as that can be noted.
         cluster.resume();
         let held = async || persist.health().await.ok().and_then(|health| health.spool);
         process::until("the spool has tried", async || {

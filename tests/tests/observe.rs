@@ -297,6 +297,7 @@ async fn i8_a_planted_secret_is_in_no_metric_and_no_span_and_every_metric_is_emi
     // Handles are closed, and nothing is on its way.
     for metric in [
         metrics::QUEUE_UPDATES,
+        metrics::POOL_SIZE,
         metrics::POOL_IN_USE,
         metrics::POOL_WAITING,
     ] {

@@ -91,7 +91,7 @@ async fn t2_a_deadlock_with_another_program_costs_no_call_an_error() {
     // The one whose time is up first gives way: ours, long after the other one waits too.
     shared()
         .sql(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'word'; ALTER ROLE {role} SET deadlock_timeout = '2s'; \
+            "CREATE ROLE {role} LOGIN PASSWORD 'word'; ALTER ROLE {role} SET deadlock_timeout = '5s'; \
              CREATE SCHEMA {schema} AUTHORIZATION {role}; GRANT {role} TO CURRENT_USER"
         ))
         .await;

@@ -37,7 +37,7 @@ pub fn parse(line: &str) -> Result<Update> {
         // serde_json's own texts name positions and expected syntax; ours, below, name fields. None holds a value.
         let text = error.to_string();
         let what = text.split(" at line ").next().unwrap_or(&text).to_owned();
-        let column = error.column();
+        let column = error.column().max(1);
         let what = if error.is_data() {
             format!("{what} (column {column})")
         } else {

@@ -136,9 +136,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for FieldMap<'a> {
                 Ok(FieldMap(fields))
             }
         }
-        deserializer.deserialize_map(Object).map_err(withhold_value)
+        const WANTED: &str = "the fields of an update stand in an object, {…}";
+        let map = deserializer.deserialize_map(Object);
+        map.map_err(|error| withhold_value(error, WANTED))
     }
 }
+
+const SHAPE: &str = r#"a line is one object, {"job":{…}} or {"vm":{…}}"#;
 
 impl<'de: 'a, 'a> Deserialize<'de> for Line<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -149,7 +153,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Line<'a> {
                 f.write_str(r#"{"job":{…}} or {"vm":{…}}"#)
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                const SHAPE: &str = r#"a line is {"job":{…}} or {"vm":{…}}"#;
                 let Some(Name(name)) = map.next_key()? else {
                     return Err(de::Error::custom(SHAPE));
                 };
@@ -165,15 +168,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Line<'a> {
                 Ok(Line { kind, fields })
             }
         }
-        deserializer.deserialize_map(Outer).map_err(withhold_value)
+        let map = deserializer.deserialize_map(Outer);
+        map.map_err(|error| withhold_value(error, SHAPE))
     }
 }
 
 /// serde's text for a value of the wrong type shows the value.
-fn withhold_value<E: de::Error>(error: E) -> E {
+fn withhold_value<E: de::Error>(error: E, wanted: &str) -> E {
     let text = error.to_string();
     if text.starts_with("invalid type") {
-        E::custom("expected an object here")
+        E::custom(wanted)
     } else {
         error
     }

@@ -13,7 +13,8 @@ use super::{POOL_IN_USE, POOL_SIZE, POOL_WAITING};
 pub struct PoolMeter(Arc<Gauges>);
 
 struct Gauges {
-    capacity: usize,
+    /// 0 from its close on.
+    capacity: AtomicUsize,
     waiters: AtomicUsize,
     size: Gauge,
     in_use: Gauge,
@@ -34,7 +35,7 @@ impl PoolMeter {
         let size = gauge!(POOL_SIZE.name, "backend" => backend, "lane" => lane);
         size.increment(capacity as f64);
         Self(Arc::new(Gauges {
-            capacity,
+            capacity: AtomicUsize::new(capacity),
             waiters: AtomicUsize::new(0),
             size,
             in_use: gauge!(POOL_IN_USE.name, "backend" => backend, "lane" => lane),
@@ -52,6 +53,11 @@ impl PoolMeter {
     /// Calls that wait now.
     pub fn waiters(&self) -> usize {
         self.0.waiters.load(Ordering::Relaxed)
+    }
+
+    /// The pool is closed: it counts no more, however long its handle is kept.
+    pub fn close(&self) {
+        self.0.close();
     }
 
     /// Notes a connection that is taken.
@@ -76,9 +82,16 @@ impl Drop for InUse {
     }
 }
 
+impl Gauges {
+    fn close(&self) {
+        let capacity = self.capacity.swap(0, Ordering::Relaxed);
+        self.size.decrement(capacity as f64);
+    }
+}
+
 impl Drop for Gauges {
     fn drop(&mut self) {
-        self.size.decrement(self.capacity as f64);
+        self.close();
     }
 }
 
