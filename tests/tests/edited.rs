@@ -1,10 +1,16 @@
 //! Schemas and rows that somebody edited by hand, under calls that meet them.
 
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use persist::{ErrorKind, JobQuery, JobState, OnUnavailable, Persist, UpdateOutcome, VmKey, VmState};
-use persist_tests::place::{Database, Place};
+use persist::{
+    ErrorKind, EventQuery, JobQuery, JobState, Order, PersistBackend, Prune, UpdateOutcome, VmKey, VmQuery,
+    VmState,
+};
+use persist_core::sql::named_columns;
+use persist_tests::place::{self, Database, Place};
 use persist_tests::sample;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,50 +125,111 @@ async fn a_slot_without_its_row_is_told_as_damage_and_not_waited_for() {
     backend.close().await.unwrap();
 }
 
-/// A column that is gone is an error that names it, of every call that needs it, and nothing is stored beside it;
-/// an index that is gone costs no call. Which statement mends it, nobody tells yet.
+/// What a call came to: its answer, to be compared.
+type Called = (&'static str, persist::Result<String>);
+
+/// Every call that names columns; the update is of this job.
+async fn every_call(backend: &Arc<dyn PersistBackend>, n: u64) -> Vec<Called> {
+    fn shown<T: Debug>(answer: persist::Result<T>) -> persist::Result<String> {
+        answer.map(|answer| format!("{answer:?}"))
+    }
+    let job = sample::claims([sample::job(n, JobState::Queued)]).unwrap();
+    let vm = sample::claims([sample::vm(n, "vm", VmState::Prepared)]).unwrap();
+    let queued = JobQuery::default().states([JobState::Queued]).order(Order::ById);
+    let prepared = VmQuery::default().states([VmState::Prepared]).order(Order::ById);
+    let ended = Prune::default().ids([sample::id(2)]).dry_run(true);
+    vec![
+        ("apply", shown(backend.apply(&job).await)),
+        ("apply", shown(backend.apply(&vm).await)),
+        ("job", shown(backend.job(sample::id(1)).await)),
+        ("vm", shown(backend.vm(&VmKey::new(sample::id(1), "vm")).await)),
+        ("jobs", shown(backend.jobs(&queued.limit(1)).await)),
+        ("vms", shown(backend.vms(&prepared.limit(1)).await)),
+        (
+            "events",
+            shown(backend.events(&EventQuery::default().limit(2)).await),
+        ),
+        ("prune", shown(backend.prune(&ended).await)),
+    ]
+}
+
+/// Each in turn. Every call that needs it says its name, no other is disturbed, and no answer is made up; when it is back,
+/// all is well. Which statement mends it, nobody tells yet.
 #[tokio::test(flavor = "multi_thread")]
-async fn m9_a_column_that_was_dropped_is_named_and_an_index_is_not_missed() {
+async fn m9_whichever_column_or_table_is_gone_is_named_and_no_answer_is_made_up() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let backend = place.migrated().await.unwrap();
+        // The second finds a page behind the first job, as all later ones do.
+        let (mut n, mut points) = (3, 0);
+        for n in 1..n {
+            every_call(&backend, n).await;
+        }
+        let well = every_call(&backend, n).await;
+        let mut gone = Vec::new();
+        for (table, columns) in named_columns() {
+            let of = |column: &String| (format!("{table} RENAME COLUMN {column}"), column.clone());
+            gone.extend(columns.iter().map(of));
+            gone.push((format!("{table} RENAME"), table.to_owned()));
+        }
+        for (what, name) in gone {
+            let rename = |from: &str, to: &str| match what.strip_suffix(&format!(" COLUMN {name}")) {
+                Some(table) => format!("ALTER TABLE {table} COLUMN {from} TO {to}"),
+                None => format!("ALTER TABLE {from} RENAME TO {to}"),
+            };
+            place.execute(&rename(&name, "gone")).await;
+            n += 1;
+            let mut told = 0;
+            for ((call, answer), (_, expected)) in every_call(&backend, n).await.into_iter().zip(&well) {
+                match answer {
+                    Ok(answer) => assert_eq!(
+                        answer,
+                        *expected.as_ref().unwrap(),
+                        "{database:?}, {what}: {call}"
+                    ),
+                    Err(error) => {
+                        assert_eq!(
+                            error.kind(),
+                            ErrorKind::SchemaMismatch,
+                            "{database:?}, {what}: {error:?}"
+                        );
+                        assert!(error.to_string().contains(&name), "{database:?}, {what}: {error}");
+                        told += 1;
+                    }
+                }
+            }
+            // SQLite reads where a row stood before it writes.
+            let is_needed = database == Database::Postgres || name != "prev_rank";
+            assert_eq!(told > 0, is_needed, "{database:?}, {what}");
+            place.execute(&rename("gone", &name)).await;
+            points += 1;
+        }
+        n += 1;
+        for ((call, answer), (_, expected)) in every_call(&backend, n).await.into_iter().zip(&well) {
+            assert_eq!(
+                answer.unwrap(),
+                *expected.as_ref().unwrap(),
+                "{database:?}: {call}, afterwards"
+            );
+        }
+        println!("{database:?}: {points} columns and tables");
+        place::fold_holds(&backend).await;
+        backend.close().await.unwrap();
+    }
+}
+
+/// It costs time and no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn m9_an_index_that_was_dropped_is_not_missed() {
     for database in Database::BOTH {
         let place = Place::empty(database);
         let backend = place.migrated().await.unwrap();
         let repo_url = "https://example.org/a.git";
-        let apply = async |n| {
-            let update = sample::job(n, JobState::Queued).repo_url(repo_url);
-            backend.apply(&sample::claims([update]).unwrap()).await
-        };
-        apply(1).await.unwrap();
         place.execute("DROP INDEX jobs_repo_url").await;
-        apply(2).await.unwrap();
+        let update = sample::job(1, JobState::Queued).repo_url(repo_url);
+        backend.apply(&sample::claims([update]).unwrap()).await.unwrap();
         let query = JobQuery::default().repo_url(repo_url);
-        assert_eq!(backend.jobs(&query).await.unwrap().items.len(), 2, "{database:?}");
-        place.execute("ALTER TABLE jobs DROP COLUMN runs_on").await;
-        for error in [
-            apply(3).await.unwrap_err(),
-            backend.job(sample::id(1)).await.unwrap_err(),
-            backend.jobs(&query).await.unwrap_err(),
-        ] {
-            assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{database:?}: {error}");
-            assert!(error.to_string().contains("runs_on"), "{database:?}: {error}");
-        }
-        assert_eq!(place.count("FROM events").await, 2, "{database:?}");
-        place.execute("ALTER TABLE vms RENAME TO machines").await;
-        let error = backend.vm(&VmKey::new(sample::id(1), "vm")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{database:?}: {error}");
-        assert!(error.to_string().contains("vms"), "{database:?}: {error}");
-        let persist = Persist::builder(Some(place.url().into())).on_unavailable(OnUnavailable::Fail);
-        let told = match persist.connect().await {
-            Ok(persist) => persist
-                .record_job_state(sample::job(4, JobState::Queued))
-                .await
-                .err(),
-            Err(error) => Some(error),
-        };
-        assert_eq!(
-            told.map(|error| error.kind()),
-            Some(ErrorKind::SchemaMismatch),
-            "{database:?}"
-        );
+        assert_eq!(backend.jobs(&query).await.unwrap().items.len(), 1, "{database:?}");
         backend.close().await.unwrap();
     }
 }
