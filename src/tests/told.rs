@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use persist_memory::MemoryBackend;
 use tokio::time::Instant;
 
-use super::flaky::{Opener, connect, queued, start, until_ready};
+use super::flaky::{Opener, connect, queued, start, until, until_ready};
+use super::held::{BYTES, HeldOutbox, spool};
 use crate::*;
 
 /// The lines of a log.
@@ -131,6 +132,45 @@ async fn r5_a_start_that_waits_is_a_line_a_minute() {
     assert!((5..=10).contains(&said), "{said} lines in ten minutes");
     assert_eq!(counted, held_back);
     assert!(held_back > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r7_what_waits_in_a_spool_for_too_long_and_what_finds_no_room_are_a_loud_line_a_minute() {
+    let (lines, _guard) = Lines::read();
+    let outbox = HeldOutbox::bounded(3 * BYTES);
+    let open = Opener::new("spool ages");
+    let failure = Arc::clone(&open.failure);
+    *failure.lock() = Some(ErrorKind::Unavailable);
+    let persist = spool(open, &outbox, WhenFull::Fail).await.unwrap();
+    for number in 1..=3 {
+        persist.record_job_state(queued(number)).await.unwrap();
+    }
+    let alarms = || lines.of("ERROR", "wait in the spool for too long");
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(alarms().is_empty(), "{:?}", alarms());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let told = alarms();
+    assert!(
+        (5..=11).contains(&told.len()),
+        "{} lines in ten minutes",
+        told.len()
+    );
+    let last = told.last().unwrap();
+    assert!(
+        last.contains("waiting=3") && last.contains("max_age_s=60"),
+        "{last}"
+    );
+    for _ in 0..100 {
+        let error = persist.record_job_state(queued(4)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Full);
+    }
+    let rejections = |level| lines.of(level, "the spool can't take updates").len();
+    assert_eq!((rejections("ERROR"), rejections("DEBUG")), (1, 99));
+    *failure.lock() = None;
+    until("it is emptied", async || outbox.status().waiting == 0).await;
+    let told = alarms().len();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(alarms().len(), told, "nothing waits any more");
 }
 
 #[tokio::test(start_paused = true)]
