@@ -100,22 +100,34 @@ mod tests {
     #[test]
     fn a_damaged_cursor_is_refused_at_every_byte() {
         let at = time::from_micros(1_700_000_000_000_001).unwrap();
-        let whole = Cursor::encode(&Position::Vm(
-            Order::OldestFirst,
-            at,
-            Uuid::from_u128(5),
-            "vm \"7\"".into(),
-        ));
-        assert_eq!(Cursor::encode(&whole.decode().unwrap()), whole);
-        for at in 0..whole.0.len() {
-            for other in ["A", "z", "_", "=", " ", ""] {
-                let mut text = whole.0.clone();
-                text.replace_range(at..=at, other);
-                if text != whole.0 {
-                    assert!(Cursor(text).decode().is_err(), "byte {at} as {other:?}");
+        // Of three lengths: the last character of a text holds six bits, four or two.
+        for name in ["vm \"7\"", "vm \"78\"", "vm \"789\""] {
+            let whole = Cursor::encode(&Position::Vm(
+                Order::OldestFirst,
+                at,
+                Uuid::from_u128(5),
+                name.into(),
+            ));
+            let position = whole.decode().unwrap();
+            assert_eq!(Cursor::encode(&position), whole);
+            for at in 0..whole.0.len() {
+                for other in ["A", "B", "z", "_", "=", " ", ""] {
+                    let mut text = whole.0.clone();
+                    text.replace_range(at..=at, other);
+                    if text != whole.0 {
+                        assert!(Cursor(text).decode().is_err(), "byte {at} as {other:?}");
+                    }
                 }
+                assert!(Cursor(whole.0[..at].to_owned()).decode().is_err());
             }
-            assert!(Cursor(whole.0[..at].to_owned()).decode().is_err());
+            for more in ["A", "AA", "AAA", "AAAA", "=", "==", " ", "\n"] {
+                let text = format!("{whole}{more}");
+                assert!(Cursor(text).decode().is_err(), "with {more:?} behind it");
+            }
+            let mut bytes = URL_SAFE_NO_PAD.decode(&whole.0).unwrap();
+            bytes.push(b' ');
+            let longer = Cursor(URL_SAFE_NO_PAD.encode(bytes));
+            assert!(longer.decode().is_err(), "with a byte behind it");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Programs that end while they are at work: asked to by SIGTERM, or killed.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -7,8 +8,8 @@ use std::process::Stdio;
 use persist::JobState;
 use persist_core::Update;
 use persist_tests::place::{self, Database, Place};
-use persist_tests::process::{self, Running};
-use persist_tests::{lines, sample};
+use persist_tests::process::{self, Ran, Running};
+use persist_tests::{cluster, lines, sample};
 use serde_json::json;
 
 use super::{bench_of, take};
@@ -77,6 +78,45 @@ async fn p3_sigterm_ends_an_import_that_waits_for_more() {
         assert!(backend.job(sample::id(1)).await.unwrap().is_some());
         backend.close().await.unwrap();
     }
+}
+
+/// What was given and has no answer yet when the signal comes is stored, and told.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_sigterm_lets_an_import_end_what_is_in_flight() {
+    let place = Place::empty(Database::Postgres);
+    let backend = place.migrated().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("stderr");
+    let arguments = ["--database-url", place.url(), "import", "--outcomes", "-"];
+    let mut command = process::persist(arguments);
+    let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = streams.stderr(File::create(&told).unwrap()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut other = cluster::connect(place.url()).await;
+    let lock = format!(
+        "BEGIN; LOCK TABLE {}.events IN ACCESS EXCLUSIVE MODE",
+        place.schema()
+    );
+    let lock = sqlx::raw_sql(sqlx::AssertSqlSafe(lock));
+    sqlx::Executor::execute(&mut other, lock).await.unwrap();
+    let update = Update::from(sample::job(1, JobState::Queued));
+    writeln!(stdin, "{}", lines::of(vec![update])[0]).unwrap();
+    let waits = format!(
+        "FROM pg_locks WHERE NOT granted AND relation = to_regclass('{}.events')",
+        place.schema()
+    );
+    process::until("the line waits", async || place.count(&waits).await > 0).await;
+    process::signal(child.id(), "TERM");
+    process::until("it has heard", async || {
+        std::fs::read_to_string(&told).unwrap().contains("stopping")
+    })
+    .await;
+    sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
+    let ran = Ran::from(child.wait_with_output().unwrap()).exits(143);
+    drop(stdin);
+    assert!(ran.stdout.contains("applied"), "{}", ran.stdout);
+    assert!(backend.job(sample::id(1)).await.unwrap().is_some());
+    backend.close().await.unwrap();
 }
 
 /// The example orchestrator with more jobs than it runs at a time, some of them running for longer than the test waits.

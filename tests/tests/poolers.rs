@@ -185,6 +185,13 @@ async fn m6_migrations_go_through_a_pooler_also_many_at_once() {
     }
     let twice = "SELECT name FROM persist_migrations GROUP BY name HAVING count(*) > 1";
     assert_eq!(direct.texts(twice).await, [""; 0]);
+    // A lock of a session, and not of its transaction, would stay with a server of the pooler. The class is ours.
+    let locks = format!(
+        "FROM pg_locks WHERE locktype = 'advisory' AND classid = 1886548852 \
+         AND objid = (hashtext('{}')::bigint & 4294967295)::oid",
+        direct.schema()
+    );
+    assert_eq!(direct.count(&locks).await, 0, "no lock is left behind");
     let backend = place.open().await.unwrap();
     let schema = backend.schema().unwrap();
     assert!(schema.plan().await.unwrap().is_empty(), "nothing is left to do");

@@ -22,6 +22,8 @@ enum Manner {
     Fails(ErrorKind),
     /// The first so many calls answer, all others hang.
     HangsAfter(u32),
+    /// The first so many calls answer, all others say that nothing was applied.
+    FailsAfter(u32),
 }
 
 /// Answers for an empty store, in its manner.
@@ -55,7 +57,8 @@ impl Stub {
         let nth = self.called.fetch_add(1, Ordering::SeqCst);
         match self.manner {
             Manner::Answers => Ok(()),
-            Manner::HangsAfter(answered) if nth < answered => Ok(()),
+            Manner::HangsAfter(answered) | Manner::FailsAfter(answered) if nth < answered => Ok(()),
+            Manner::FailsAfter(_) => Err(Error::new(ErrorKind::Unavailable, "made to fail")),
             Manner::Hangs | Manner::HangsAfter(_) => std::future::pending().await,
             Manner::Blocks => {
                 let (_kept, never) = std::sync::mpsc::channel::<()>();

@@ -68,3 +68,45 @@ impl fmt::Debug for SpoolMeter {
         f.debug_struct("SpoolMeter").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_after_the_end_is_of_no_spool() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let _guard = ::metrics::set_default_local_recorder(&recorder);
+        let told = || -> Vec<f64> {
+            let series = snapshotter.snapshot().into_vec().into_iter();
+            series
+                .map(|(.., value)| match value {
+                    DebugValue::Gauge(level) => level.0,
+                    other => panic!("{other:?} is no gauge"),
+                })
+                .collect()
+        };
+        let meter = SpoolMeter::new();
+        let mut health = SpoolHealth::default();
+        (health.held.waiting, health.held.bytes, health.held.dead) = (3, 300, 1);
+        health.oldest_age_us = Some(2_000_000);
+        meter.tell(&health);
+        let mut levels = told();
+        levels.sort_by(f64::total_cmp);
+        assert_eq!(levels, [1.0, 2.0, 3.0, 300.0]);
+        // A look sets a gauge to 0 here: told once more, so that the end has something to take away.
+        meter.tell(&health);
+        meter.close();
+        assert_eq!(told(), [0.0; 4]);
+        meter.tell(&health);
+        assert_eq!(told(), [0.0; 4], "late");
+        // The next spool on the same gauges, before the last of the one that ended goes.
+        let next = SpoolMeter::new();
+        next.tell(&health);
+        drop(meter);
+        assert!(told().into_iter().all(|level| level > 0.0), "it ended once");
+    }
+}

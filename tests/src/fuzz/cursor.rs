@@ -9,8 +9,8 @@ use crate::sample;
 
 const ORDERS: [Order; 3] = [Order::NewestFirst, Order::OldestFirst, Order::ById];
 
-/// A text is a position or `InvalidInput`; a position is the same after packing and unpacking; and every query either
-/// begins at it or refuses it as `InvalidInput`.
+/// A text is a position or `InvalidInput`; a position has one text, and is the same after packing and unpacking; and
+/// every query either begins at it or refuses it as `InvalidInput`.
 ///
 /// The bytes are taken as a cursor, and as the position inside of a whole one: no search finds its sum.
 ///
@@ -22,14 +22,21 @@ pub fn check(bytes: &[u8]) {
     };
     let given = Cursor::from_text(text);
     let found = given.decode();
-    if let Err(error) = &found {
-        is_refusal(error);
+    match &found {
+        // What was damaged is not taken: one text is a position.
+        Ok(position) => assert_eq!(Cursor::encode(position), given),
+        Err(error) => is_refusal(error),
     }
     for position in found.into_iter().chain(serde_json::from_str(text)) {
         let cursor = Cursor::encode(&position);
         assert_eq!(cursor.decode().ok().as_ref(), Some(&position));
         let is_safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         assert!(cursor.as_str().bytes().all(is_safe), "{cursor}");
+        // Random changes hardly find the lengths at which more text is one more byte, or padding.
+        for more in ["A", "AA", "=", "=="] {
+            let longer = Cursor::from_text(format!("{cursor}{more}"));
+            is_refusal(&longer.decode().expect_err("nothing stands behind a cursor"));
+        }
         begins_only_its_own(&cursor, Some(&position));
     }
     begins_only_its_own(&given, given.decode().ok().as_ref());

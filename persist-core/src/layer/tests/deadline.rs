@@ -69,9 +69,11 @@ async fn the_deadline_is_that_of_a_chunk_and_what_was_stored_is_not_denied() {
     assert_eq!((took, error.outcome()), (10, UpdateOutcome::Unknown));
     assert_eq!(layer.inner.called.load(Ordering::SeqCst), 3);
     // An error that says of itself that nothing was applied is true of the first chunk only.
-    let failing = self::layer(Manner::Fails(ErrorKind::Unavailable));
-    let error = failing.apply(&claims(1)).await.unwrap_err();
-    assert_eq!(error.outcome(), UpdateOutcome::NotApplied);
+    for (answered, outcome) in [(0, UpdateOutcome::NotApplied), (1, UpdateOutcome::Unknown)] {
+        let failing = self::layer(Manner::FailsAfter(answered));
+        let error = failing.apply(&claims(2 * CHUNK as u128)).await.unwrap_err();
+        assert_eq!(error.outcome(), outcome, "{answered} chunks before it");
+    }
 }
 
 #[tokio::test(start_paused = true)]
