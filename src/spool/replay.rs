@@ -179,3 +179,27 @@ fn tell_refused(claims: &[Claim], outcomes: &[Outcome]) -> u64 {
     tracing::warn!(refusals, first = %first.subject(), "replayed updates were refused: their slots hold other endings");
     refusals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_steps_came_to_is_their_sum() {
+        let step = Replayed {
+            taken: 5,
+            refused: 3,
+            dead: 2,
+            passed_over: 7,
+        };
+        let mut all = step;
+        all.add(&step);
+        let Replayed {
+            taken,
+            refused,
+            dead,
+            passed_over,
+        } = all;
+        assert_eq!((taken, refused, dead, passed_over), (10, 6, 4, 14));
+    }
+}
