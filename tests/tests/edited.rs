@@ -133,8 +133,8 @@ async fn every_call(backend: &Arc<dyn PersistBackend>, n: u64) -> Vec<Called> {
     fn shown<T: Debug>(answer: persist::Result<T>) -> persist::Result<String> {
         answer.map(|answer| format!("{answer:?}"))
     }
-    let job = sample::claims([sample::job(n, JobState::Queued)]).unwrap();
-    let vm = sample::claims([sample::vm(n, "vm", VmState::Prepared)]).unwrap();
+    let job = sample::claims([sample::job(n, JobState::Queued)]).expect("samples are valid");
+    let vm = sample::claims([sample::vm(n, "vm", VmState::Prepared)]).expect("samples are valid");
     let queued = JobQuery::default().states([JobState::Queued]).order(Order::ById);
     let prepared = VmQuery::default().states([VmState::Prepared]).order(Order::ById);
     let ended = Prune::default().ids([sample::id(2)]).dry_run(true);
