@@ -1,12 +1,13 @@
 //! What Postgres says, as the kinds of [`Error`]: one table over SQLSTATE, no text matching.
 //!
 //! A server's texts can hold row values, and its DETAIL always does: nothing of them is kept but the code and
-//! the routine, and which column or table of ours is missing. Only the kind of an I/O error and the text of a TLS error pass, which name no value.
+//! the routine, and which column or table of ours is missing. Only the kind of an I/O error and the text of a TLS error
+//! pass, which name no value.
 
 use std::fmt;
 
 use persist_core::{Error, ErrorKind, Retry, UpdateOutcome};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 /// What was being done when the driver failed: the same code means different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +43,8 @@ const MIGRATE: &str = "the schema is not the one that this program needs; run pe
 const POOLER: &str =
     "prepared statements get lost on the way: behind PgBouncer add persist_pooler=transaction to the URL";
 
-/// Whether the server says which column or table a statement of ours misses. Such a text holds names of the statement and nothing
-/// else; what runs inside of somebody's trigger may hold a row's value, and tells where it ran.
+/// Whether the server says which column or table a statement of ours misses. Such a text holds names of the statement and
+/// nothing else; what runs inside of somebody's trigger may hold a row's value, and is at no place of our statement.
 fn names_what_is_missing(error: &PgDatabaseError) -> bool {
     const NAMING: [&str; 4] = [
         "errorMissingColumn",
@@ -52,7 +53,8 @@ fn names_what_is_missing(error: &PgDatabaseError) -> bool {
         "parserOpenTable",
     ];
     let is_naming = error.routine().is_some_and(|routine| NAMING.contains(&routine));
-    is_naming && matches!(error.code(), "42P01" | "42703") && error.r#where().is_none()
+    let is_ours = error.r#where().is_none() && matches!(error.position(), Some(PgErrorPosition::Original(_)));
+    is_naming && is_ours && matches!(error.code(), "42P01" | "42703")
 }
 
 fn edited(missing: &str) -> Error {

@@ -193,7 +193,10 @@ async fn m9_whichever_column_or_table_is_gone_is_named_and_no_answer_is_made_up(
                             ErrorKind::SchemaMismatch,
                             "{database:?}, {what}: {error:?}"
                         );
-                        assert!(error.to_string().contains(&name), "{database:?}, {what}: {error}");
+                        let told_of = error.to_string();
+                        let (_, told_of) = told_of.split_once(": ").unwrap();
+                        let mut words = told_of.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                        assert!(words.any(|word| word == name), "{database:?}, {what}: {error}");
                         told += 1;
                     }
                 }
@@ -232,4 +235,27 @@ async fn m9_an_index_that_was_dropped_is_not_missed() {
         assert_eq!(backend.jobs(&query).await.unwrap().items.len(), 1, "{database:?}");
         backend.close().await.unwrap();
     }
+}
+
+/// The server's text names a table that the trigger made of a row's value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_in_the_statement_of_somebodys_trigger_is_not_told() {
+    let place = Place::empty(Database::Postgres);
+    let backend = place.migrated().await.unwrap();
+    place
+        .execute(
+            "CREATE FUNCTION audits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             EXECUTE 'SELECT 1 FROM audit_' || NEW.actor; RETURN NEW; END $$; \
+             CREATE TRIGGER audits BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION audits()",
+        )
+        .await;
+    let update = sample::job(1, JobState::Queued).actor("hunter2");
+    let error = backend
+        .apply(&sample::claims([update]).unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(error.context("sqlstate"), Some("42P01"), "{error:?}");
+    let told = format!("{error} {error:?}");
+    assert!(!told.contains("hunter2"), "{told}");
+    backend.close().await.unwrap();
 }

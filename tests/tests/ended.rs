@@ -119,7 +119,7 @@ async fn p3_sigterm_lets_an_import_end_what_is_in_flight() {
     backend.close().await.unwrap();
 }
 
-/// The example orchestrator with more jobs than it runs at a time, some of them running for longer than the test waits.
+/// The example orchestrator, some jobs running for so long, and more than it runs at a time accepted.
 async fn orchestrator(place: &Place, takes_ms: u32) -> (Running, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let requests = folder.path().join("requests.jsonl");
@@ -132,8 +132,9 @@ async fn orchestrator(place: &Place, takes_ms: u32) -> (Running, tempfile::TempD
     let mut command = process::example("orchestrator");
     command.arg(requests).env("DATABASE_URL", place.url());
     let running = Running::start(&mut command);
-    process::until("it runs a job", async || {
-        place.count("FROM events WHERE state = 'running'").await > 0
+    process::until("it runs some, and others wait", async || {
+        let is_running = place.count("FROM events WHERE state = 'running'").await > 0;
+        is_running && place.count("FROM jobs").await > 8
     })
     .await;
     (running, folder)

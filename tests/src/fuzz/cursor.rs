@@ -9,7 +9,7 @@ use crate::sample;
 
 const ORDERS: [Order; 3] = [Order::NewestFirst, Order::OldestFirst, Order::ById];
 
-/// A text is a position or `InvalidInput`; a position has one text, and is the same after packing and unpacking; and
+/// A text is a position or `InvalidInput`; a position is the same after packing and unpacking; and
 /// every query either begins at it or refuses it as `InvalidInput`.
 ///
 /// The bytes are taken as a cursor, and as the position inside of a whole one: no search finds its sum.
@@ -23,7 +23,7 @@ pub fn check(bytes: &[u8]) {
     let given = Cursor::from_text(text);
     let found = given.decode();
     match &found {
-        // What was damaged is not taken: one text is a position.
+        // What was damaged is not taken. Another text of the same position would need a sum of its own.
         Ok(position) => assert_eq!(Cursor::encode(position), given),
         Err(error) => is_refusal(error),
     }
