@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::connector::{Brought, Connector, Location};
 use crate::heal::{BETWEEN_WARNINGS, backoff};
 use crate::persist::Persist;
+use crate::powers::Powers;
 use crate::scheme::{OpenOptions, check_compiled_in};
 #[cfg(feature = "spool")]
 use crate::spool::Spool;
@@ -172,7 +173,7 @@ impl Builder {
         }
         let connector = Connector {
             name: url.backend(),
-            has_schema: !matches!(url, DbUrl::Memory(_)),
+            powers: Powers::of_url(&url),
             migrate: self.migrate && !read_only,
             lasting: !matches!(&url, DbUrl::Memory(_))
                 && !matches!(&url, DbUrl::Sqlite(url) if url.path.is_none()),
@@ -192,7 +193,7 @@ impl Builder {
         let deadlines = self.options.deadlines;
         Connector {
             name: backend.name(),
-            has_schema: backend.schema().is_some(),
+            powers: Powers::of(&*backend),
             migrate: self.migrate,
             lasting: false,
             reopens: false,
@@ -204,16 +205,16 @@ impl Builder {
 
     pub(crate) async fn connect_by(self, connector: Connector) -> Result<Persist> {
         let clock = Arc::clone(&self.clock);
-        let has_schema = connector.has_schema;
+        let powers = connector.powers;
         let switch = match self.on_unavailable {
             OnUnavailable::Fail => {
                 let driver = connector.connect(Duration::MAX).await?;
-                Switch::strict(Only::Plain(driver), has_schema, clock)
+                Switch::strict(Only::Plain(driver), powers, clock)
             }
             OnUnavailable::Retry { within } => {
                 let driver = wait(&connector, within).await?;
                 let trusted = Retrying::over(driver, within).trusting(&self.options.deadlines);
-                Switch::strict(Only::Retrying(Arc::new(trusted)), has_schema, clock)
+                Switch::strict(Only::Retrying(Arc::new(trusted)), powers, clock)
             }
             OnUnavailable::BestEffort => {
                 let connector = Arc::new(connector);

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use persist_core::{DbUrl, Error, Outbox, PersistBackend, Result};
 use tokio::time::timeout;
 
+use crate::powers::Powers;
 use crate::scheme::{self, OpenOptions};
 use crate::spool::{Met, identify};
 
@@ -47,7 +48,8 @@ pub(crate) struct Connector {
     pub(crate) open: Arc<dyn Open>,
     /// Name of the backend, also while there is no driver.
     pub(crate) name: &'static str,
-    pub(crate) has_schema: bool,
+    /// What the driver can do, also while there is none.
+    pub(crate) powers: Powers,
     pub(crate) migrate: bool,
     /// Whether opening again finds the same rows.
     pub(crate) lasting: bool,

@@ -62,6 +62,7 @@ mod builder;
 mod connector;
 mod heal;
 mod persist;
+mod powers;
 mod schema;
 mod scheme;
 mod spool;

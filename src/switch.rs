@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::connector::Connector;
 use crate::heal::{Outages, heal};
+use crate::powers::Powers;
 use crate::spool::{Spooling, drain};
 use modes::Modes;
 use stored::Stored;
@@ -71,7 +72,7 @@ pub(crate) struct Switch {
     /// Where updates go while the database is away; without it they are dropped, or their callers have the error.
     pub(crate) spool: Option<Arc<Spooling>>,
     name: &'static str,
-    has_schema: bool,
+    powers: Powers,
     /// Where nothing heals.
     only: Option<Only>,
     clock: Arc<dyn Clock>,
@@ -88,22 +89,22 @@ pub(crate) struct Switch {
 
 impl Switch {
     pub(crate) fn disabled(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Self::make(State::Disabled, None, None, "none", false, clock, None)
-    }
-
-    /// Over a driver whose errors are the caller's to see.
-    pub(crate) fn strict(only: Only, has_schema: bool, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let driver = only.driver();
-        let name = driver.name();
         Self::make(
-            State::Ready(driver),
-            Some(only),
+            State::Disabled,
             None,
-            name,
-            has_schema,
+            None,
+            "none",
+            Powers::default(),
             clock,
             None,
         )
+    }
+
+    /// Over a driver whose errors are the caller's to see.
+    pub(crate) fn strict(only: Only, powers: Powers, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let driver = only.driver();
+        let name = driver.name();
+        Self::make(State::Ready(driver), Some(only), None, name, powers, clock, None)
     }
 
     /// Over the result of a first try to connect; heals itself.
@@ -117,17 +118,9 @@ impl Switch {
             Ok(driver) => (State::Ready(driver), None),
             Err(error) => (State::Away(None), Some(error)),
         };
-        let (name, has_schema) = (connector.name, connector.has_schema);
+        let (name, powers) = (connector.name, connector.powers);
         let kind = error.as_ref().map(Error::kind);
-        let switch = Self::make(
-            state,
-            None,
-            Some((connector, spool)),
-            name,
-            has_schema,
-            clock,
-            kind,
-        );
+        let switch = Self::make(state, None, Some((connector, spool)), name, powers, clock, kind);
         if let Some(error) = error {
             switch.tell_away(&error);
             switch.start_healing();
@@ -145,7 +138,7 @@ impl Switch {
         only: Option<Only>,
         healing: Option<(Arc<Connector>, Option<Arc<Spooling>>)>,
         name: &'static str,
-        has_schema: bool,
+        powers: Powers,
         clock: Arc<dyn Clock>,
         last_error: Option<ErrorKind>,
     ) -> Arc<Self> {
@@ -168,7 +161,7 @@ impl Switch {
             connector,
             spool,
             name,
-            has_schema,
+            powers,
             only,
             clock,
             enabled,
@@ -334,7 +327,7 @@ impl Switch {
     }
 
     /// Reads what is true: not while updates wait outside of the database.
-    async fn read<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
+    pub(crate) async fn read<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -357,7 +350,7 @@ impl Switch {
     }
 
     /// Reads the database as it stands.
-    async fn ask<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
+    pub(crate) async fn ask<T, F>(&self, operation: &'static str, call: impl Fn(Driver) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {

@@ -13,9 +13,11 @@
 //! ```
 
 pub mod adopt;
+mod changes;
 mod endings;
 mod history;
 mod migration;
+mod owners;
 mod ranks;
 pub mod records;
 mod room;
@@ -26,7 +28,7 @@ pub use migration::{Migration, Step};
 use persist_core::sql::Dialect;
 
 /// The version that `min_reader` and `min_writer` of a database are compared with: how many migrations are known.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 7;
 
 /// The migrations for this database, in their order.
 pub fn list(dialect: Dialect) -> Vec<Migration> {
@@ -36,6 +38,8 @@ pub fn list(dialect: Dialect) -> Vec<Migration> {
         history::migration(dialect),
         endings::migration(dialect),
         room::migration(dialect),
+        changes::migration(dialect),
+        owners::migration(dialect),
     ]
 }
 

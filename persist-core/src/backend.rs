@@ -5,12 +5,15 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::changes::Changes;
 use crate::claim::Claim;
 use crate::error::Result;
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
+use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
 use crate::outcome::Outcome;
+use crate::owners::Owners;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
 use crate::schema::Schema;
@@ -105,4 +108,13 @@ pub trait PersistBackend: Capabilities + Debug + Send + Sync + 'static {
 pub trait Capabilities {
     /// The schema and its migrations; `None` for a store without any.
     fn schema(&self) -> Option<&dyn Schema>;
+
+    /// What changed, to watch it; `None` for a store that has no order of changes.
+    fn changes(&self) -> Option<&dyn Changes>;
+
+    /// Heartbeats and orphans; `None` for a store that keeps none.
+    fn owners(&self) -> Option<&dyn Owners>;
+
+    /// What is not as it should be; `None` for a store in which nothing can be.
+    fn inspect(&self) -> Option<&dyn Inspect>;
 }

@@ -5,14 +5,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::changes::ChangePosition;
 use crate::error::{Error, Result};
 use crate::page::Order;
 use crate::time::{self, Timestamp};
 
 /// The place after a page's last row. Opaque: keep it, hand it back, don't read it.
 ///
-/// A cursor of one backend works on another; only those of [`EventOrder::BySeq`](crate::EventOrder) are
-/// bound to their store.
+/// A cursor of one backend works on another; only those of [`EventOrder::BySeq`](crate::EventOrder) and
+/// of [`Changes`](crate::Changes) are bound to their store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
@@ -32,6 +33,12 @@ pub enum Position {
     /// In the history by sequence number, of the store with this `instance_id`.
     #[serde(rename = "s")]
     EventSeq(Uuid, i64),
+    /// Among the changes of the store with this `instance_id`.
+    #[serde(rename = "c")]
+    Change(Uuid, ChangePosition),
+    /// Among the orphans.
+    #[serde(rename = "o")]
+    Orphan(Uuid, String),
 }
 
 const VERSION: u8 = 1;

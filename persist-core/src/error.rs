@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Full,
     /// The database is damaged.
     Corrupt,
+    /// What was asked for is gone, pruned or not kept, since it was last looked at. Begin anew.
+    Lagged,
     /// Used after `close`. A bug in the caller.
     Closed,
     /// The backend has no such power.
@@ -46,7 +48,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, for exhaustive tables.
-    pub const ALL: [ErrorKind; 14] = [
+    pub const ALL: [ErrorKind; 15] = [
         Self::InvalidInput,
         Self::InvalidUrl,
         Self::Auth,
@@ -58,6 +60,7 @@ impl ErrorKind {
         Self::ReadOnly,
         Self::Full,
         Self::Corrupt,
+        Self::Lagged,
         Self::Closed,
         Self::Unsupported,
         Self::Internal,
@@ -77,6 +80,7 @@ impl ErrorKind {
             Self::ReadOnly => "read_only",
             Self::Full => "full",
             Self::Corrupt => "corrupt",
+            Self::Lagged => "lagged",
             Self::Closed => "closed",
             Self::Unsupported => "unsupported",
             Self::Internal => "internal",
@@ -93,6 +97,7 @@ impl ErrorKind {
             | Self::ReadOnly
             | Self::Full
             | Self::Corrupt
+            | Self::Lagged
             | Self::Closed
             | Self::Unsupported
             | Self::Internal => Retry::Never,
@@ -111,6 +116,7 @@ impl ErrorKind {
             | Self::ReadOnly
             | Self::Full
             | Self::Corrupt
+            | Self::Lagged
             | Self::Closed
             | Self::Unsupported => UpdateOutcome::NotApplied,
         }

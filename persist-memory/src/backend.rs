@@ -7,8 +7,9 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
-    CHUNK, Capabilities, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode,
-    Outcome, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Vm, VmKey, VmQuery, time,
+    CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job,
+    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Vm,
+    VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 
@@ -190,6 +191,18 @@ impl PersistBackend for MemoryBackend {
 
 impl Capabilities for MemoryBackend {
     fn schema(&self) -> Option<&dyn Schema> {
+        None
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
         None
     }
 }

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use persist_core::{
-    CHUNK, Capabilities, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health, Job,
-    JobQuery, Mode, Outcome, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey,
-    VmQuery,
+    CHUNK, Capabilities, Changes, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health,
+    Inspect, Job, JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema,
+    UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -233,6 +233,18 @@ impl PersistBackend for PostgresBackend {
 impl Capabilities for PostgresBackend {
     fn schema(&self) -> Option<&dyn Schema> {
         Some(&self.migrator)
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        None
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use persist_core::{
-    CHUNK, Capabilities, Claim, Deadlines, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome, Page,
-    PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
+    CHUNK, Capabilities, Changes, Claim, Deadlines, Event, EventQuery, Health, Inspect, Job, JobQuery, Mode,
+    Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use rusqlite::Connection;
 use uuid::Uuid;
@@ -164,6 +164,18 @@ impl PersistBackend for SqliteBackend {
 impl Capabilities for SqliteBackend {
     fn schema(&self) -> Option<&dyn Schema> {
         Some(&self.migrator)
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        None
     }
 }
 

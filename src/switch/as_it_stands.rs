@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use persist_core::{
-    Capabilities, Claim, Event, EventQuery, Health, Job, JobQuery, Outcome, Page, PersistBackend, Prune,
-    Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Outcome, Owners, Page,
+    PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use uuid::Uuid;
 
@@ -75,5 +75,17 @@ impl PersistBackend for AsItStands {
 impl Capabilities for AsItStands {
     fn schema(&self) -> Option<&dyn Schema> {
         self.0.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.0.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.0.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.0.inspect()
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use persist_core::{
-    Capabilities, Claim, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Mode, Outcome, Page,
-    PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery, Mode,
+    Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -137,8 +137,21 @@ impl PersistBackend for Switch {
 }
 
 impl Capabilities for Switch {
-    /// Known by the URL alone, so that it is the same answer while the driver is away.
+    // Known by the URL alone, so that it is the same answer while the driver is away.
+
     fn schema(&self) -> Option<&dyn Schema> {
-        self.has_schema.then_some(self)
+        self.powers.schema.then_some(self)
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.powers.changes.then_some(self)
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.powers.owners.then_some(self)
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.powers.inspect.then_some(self)
     }
 }

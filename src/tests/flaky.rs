@@ -113,6 +113,18 @@ impl Capabilities for Flaky {
     fn schema(&self) -> Option<&dyn Schema> {
         None
     }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        None
+    }
 }
 
 /// Opens handles onto one store; what fails is up to the test.
@@ -181,7 +193,7 @@ pub(super) fn connector(open: Opener) -> Connector {
     Connector {
         open: Arc::new(open),
         name: "memory",
-        has_schema: false,
+        powers: crate::powers::Powers::default(),
         migrate: true,
         lasting: true,
         reopens: true,

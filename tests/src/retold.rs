@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use persist_core::layer::{Faults, Faulty, Retrying};
 use persist_core::{
-    Capabilities, Claim, Error, ErrorKind, Event, EventQuery, Health, Job, JobQuery, Outcome, Page,
-    PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery,
+    Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use uuid::Uuid;
 
@@ -135,6 +135,18 @@ impl Capabilities for Noted {
     fn schema(&self) -> Option<&dyn Schema> {
         self.0.schema()
     }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.0.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.0.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.0.inspect()
+    }
 }
 
 #[deny(
@@ -211,6 +223,18 @@ impl PersistBackend for Retold {
 impl Capabilities for Retold {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.inspect()
     }
 }
 

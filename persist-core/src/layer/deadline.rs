@@ -9,13 +9,16 @@ use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use crate::backend::{Capabilities, PersistBackend};
+use crate::changes::Changes;
 use crate::claim::Claim;
 use crate::deadlines::{CHUNK, Deadlines, end_of};
 use crate::error::{Error, ErrorKind, Result, UpdateOutcome};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
+use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
 use crate::outcome::Outcome;
+use crate::owners::Owners;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
 use crate::schema::Schema;
@@ -184,5 +187,17 @@ impl<B: PersistBackend + ?Sized> PersistBackend for Deadlined<B> {
 impl<B: PersistBackend + ?Sized> Capabilities for Deadlined<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.inspect()
     }
 }

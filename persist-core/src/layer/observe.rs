@@ -12,13 +12,16 @@ use uuid::Uuid;
 
 use super::OncePer;
 use crate::backend::{Capabilities, PersistBackend};
+use crate::changes::Changes;
 use crate::claim::Claim;
 use crate::error::{Error, Result, UpdateOutcome};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
+use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
 use crate::metrics::{OPERATION_DURATION, OPERATIONS, SLOW_OPERATIONS, UPDATES};
 use crate::outcome::Outcome;
+use crate::owners::Owners;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
 use crate::schema::Schema;
@@ -352,5 +355,17 @@ impl<B: PersistBackend + ?Sized> PersistBackend for Observed<B> {
 impl<B: PersistBackend + ?Sized> Capabilities for Observed<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.inspect()
     }
 }

@@ -9,14 +9,17 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::backend::{Capabilities, PersistBackend};
+use crate::changes::Changes;
 use crate::claim::Claim;
 use crate::deadlines::{CHUNK, Deadlines, end_of};
 use crate::error::{Error, ErrorKind, Result, Retry, UpdateOutcome};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
+use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
 use crate::metrics;
 use crate::outcome::Outcome;
+use crate::owners::Owners;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
 use crate::schema::Schema;
@@ -245,6 +248,18 @@ impl<B: PersistBackend + ?Sized> PersistBackend for Retrying<B> {
 impl<B: PersistBackend + ?Sized> Capabilities for Retrying<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.inspect()
     }
 }
 

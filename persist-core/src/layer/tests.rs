@@ -119,6 +119,18 @@ impl Capabilities for Stub {
     fn schema(&self) -> Option<&dyn Schema> {
         None
     }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        None
+    }
 }
 
 fn claims(count: u128) -> Vec<Claim> {

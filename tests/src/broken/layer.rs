@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
-    Capabilities, Claim, Event, EventQuery, Health, Job, JobQuery, Outcome, Page, PersistBackend, Prune,
-    Pruned, Rank, Result, Schema, Subject, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Outcome, Owners, Page,
+    PersistBackend, Prune, Pruned, Rank, Result, Schema, Subject, Vm, VmKey, VmQuery,
 };
 use persist_memory::MemoryBackend;
 use uuid::Uuid;
@@ -191,6 +191,18 @@ impl PersistBackend for Broken {
 impl Capabilities for Broken {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.inspect()
     }
 }
 

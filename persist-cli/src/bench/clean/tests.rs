@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use persist::{
-    Capabilities, Claim, Error, Event, EventQuery, Health, Job, JobState, JobUpdate, OpenOptions, Outcome,
-    Page, Pruned, Schema, SystemClock, Update, Vm, VmKey, VmState, VmUpdate,
+    Capabilities, Changes, Claim, Error, Event, EventQuery, Health, Inspect, Job, JobState, JobUpdate,
+    OpenOptions, Outcome, Owners, Page, Pruned, Schema, SystemClock, Update, Vm, VmKey, VmState, VmUpdate,
 };
 
 use super::super::range::Range;
@@ -105,6 +105,18 @@ impl PersistBackend for Weak {
 
 impl Capabilities for Weak {
     fn schema(&self) -> Option<&dyn Schema> {
+        None
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
         None
     }
 }

@@ -9,12 +9,15 @@ use uuid::Uuid;
 use super::settings::Coalesce;
 use super::writer::{Sink, Writer};
 use crate::backend::{Capabilities, PersistBackend};
+use crate::changes::Changes;
 use crate::claim::Claim;
 use crate::error::Result;
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
+use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
 use crate::outcome::Outcome;
+use crate::owners::Owners;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
 use crate::schema::Schema;
@@ -116,5 +119,17 @@ impl<B: PersistBackend> PersistBackend for Coalescing<B> {
 impl<B: PersistBackend> Capabilities for Coalescing<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.0.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.0.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.0.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.0.inspect()
     }
 }

@@ -8,12 +8,15 @@ use uuid::Uuid;
 
 use super::plan::{Fault, Faults};
 use crate::backend::{Capabilities, PersistBackend};
+use crate::changes::Changes;
 use crate::claim::Claim;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventQuery};
 use crate::health::Health;
+use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
 use crate::outcome::Outcome;
+use crate::owners::Owners;
 use crate::page::Page;
 use crate::prune::{Prune, Pruned};
 use crate::schema::Schema;
@@ -160,5 +163,17 @@ impl<B: PersistBackend + ?Sized> PersistBackend for Faulty<B> {
 impl<B: PersistBackend + ?Sized> Capabilities for Faulty<B> {
     fn schema(&self) -> Option<&dyn Schema> {
         self.inner.schema()
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        self.inner.changes()
+    }
+
+    fn owners(&self) -> Option<&dyn Owners> {
+        self.inner.owners()
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inner.inspect()
     }
 }

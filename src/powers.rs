@@ -1,0 +1,124 @@
+//! The optional powers of whatever driver the switch has.
+
+use persist_core::{
+    ChangeQuery, Changed, Changes, Cursor, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Orphan,
+    OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
+};
+
+use crate::switch::Switch;
+
+/// Which there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Powers {
+    pub(crate) schema: bool,
+    pub(crate) changes: bool,
+    pub(crate) owners: bool,
+    pub(crate) inspect: bool,
+}
+
+impl Powers {
+    /// Of the driver that a URL leads to.
+    pub(crate) fn of_url(url: &DbUrl) -> Self {
+        let in_memory = matches!(url, DbUrl::Memory(_));
+        Self {
+            schema: !in_memory,
+            changes: true,
+            owners: true,
+            inspect: !in_memory,
+        }
+    }
+
+    /// Of a driver that is there.
+    pub(crate) fn of(driver: &dyn PersistBackend) -> Self {
+        Self {
+            schema: driver.schema().is_some(),
+            changes: driver.changes().is_some(),
+            owners: driver.owners().is_some(),
+            inspect: driver.inspect().is_some(),
+        }
+    }
+}
+
+fn has<T>(power: Option<T>) -> Result<T> {
+    power.ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend has no such power"))
+}
+
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
+#[async_trait::async_trait]
+impl Changes for Switch {
+    async fn now(&self) -> Result<Cursor> {
+        self.ask("now", |driver| async move { has(driver.changes())?.now().await })
+            .await
+    }
+
+    /// Also while updates wait in a spool: they are changes when they come to the database.
+    async fn since(&self, query: &ChangeQuery) -> Result<Changed> {
+        self.ask("changes", |driver| async move {
+            has(driver.changes())?.since(query).await
+        })
+        .await
+    }
+
+    async fn hint(&self) {
+        if let Ok((driver, _)) = self.reader("hint")
+            && let Some(changes) = driver.changes()
+        {
+            return changes.hint().await;
+        }
+        std::future::pending().await
+    }
+}
+
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
+#[async_trait::async_trait]
+impl Owners for Switch {
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Owner> {
+        self.ask("heartbeat", |driver| async move {
+            has(driver.owners())?.heartbeat(beat).await
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<Vec<Owner>> {
+        self.ask(
+            "owners",
+            |driver| async move { has(driver.owners())?.list().await },
+        )
+        .await
+    }
+
+    /// Not while updates wait in a spool: what they end would be told as left alone.
+    async fn orphans(&self, query: &OrphanQuery) -> Result<Page<Orphan>> {
+        self.read("orphans", |driver| async move {
+            has(driver.owners())?.orphans(query).await
+        })
+        .await
+    }
+}
+
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
+#[async_trait::async_trait]
+impl Inspect for Switch {
+    async fn findings(&self) -> Result<Vec<Finding>> {
+        self.ask("findings", |driver| async move {
+            has(driver.inspect())?.findings().await
+        })
+        .await
+    }
+
+    async fn mend(&self, finding: &Finding) -> Result<()> {
+        self.ask("mend", |driver| async move {
+            has(driver.inspect())?.mend(finding).await
+        })
+        .await
+    }
+}
