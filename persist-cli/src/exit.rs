@@ -51,9 +51,11 @@ impl From<ErrorKind> for Code {
             | ErrorKind::Full
             | ErrorKind::Corrupt => Self::Unavailable,
             ErrorKind::SchemaMismatch => Self::SchemaMismatch,
-            ErrorKind::InvalidInput | ErrorKind::Closed | ErrorKind::Unsupported | ErrorKind::Internal => {
-                Self::Failed
-            }
+            ErrorKind::InvalidInput
+            | ErrorKind::Lagged
+            | ErrorKind::Closed
+            | ErrorKind::Unsupported
+            | ErrorKind::Internal => Self::Failed,
             // The enum may grow; a test holds every kind of today against its code.
             _ => Self::Failed,
         }
@@ -134,7 +136,7 @@ mod tests {
             let expected = match kind.name() {
                 "invalid_url" => Code::Usage,
                 "schema_mismatch" => Code::SchemaMismatch,
-                "invalid_input" | "closed" | "unsupported" | "internal" => Code::Failed,
+                "invalid_input" | "lagged" | "closed" | "unsupported" | "internal" => Code::Failed,
                 _ => Code::Unavailable,
             };
             assert_eq!(Code::from(kind), expected, "{kind:?}");
