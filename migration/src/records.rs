@@ -163,9 +163,9 @@ mod tests {
             .goal_of_down(&known, None)
             .unwrap_err();
         let all = records(&names, Some(4));
-        assert_eq!(all.goal_of_down(&known, Some(1)).unwrap(), 4);
+        assert_eq!(all.goal_of_down(&known, Some(1)).unwrap(), names.len() - 1);
         assert_eq!(all.goal_of_down(&known, Some(9)).unwrap(), 0);
-        assert_eq!(all.next_down(&known, 3).unwrap().name, names[4]);
-        assert!(all.next_down(&known, 5).is_none());
+        assert_eq!(all.next_down(&known, 3).unwrap().name, names[names.len() - 1]);
+        assert!(all.next_down(&known, names.len()).is_none());
     }
 }
