@@ -7,12 +7,13 @@ use persist::{Order, StateTable, TimeRange, Timestamp};
 use crate::bench::{self, BenchArgs};
 use crate::exit::Code;
 use crate::import::ImportArgs;
-use crate::job::JobArgs;
+use crate::job::{self, JobArgs};
 use crate::jobs::JobsArgs;
 use crate::migrate::MigrateAction;
 use crate::record::RecordWhat;
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
+use crate::verify::{self, VerifyArgs};
 use crate::vms::VmsArgs;
 use crate::{span, talk};
 
@@ -82,7 +83,8 @@ pub(crate) enum Command {
     Jobs(JobsArgs),
     /// List VMs
     Vms(VmsArgs),
-    /// Show a job: its VMs, its timeline, how long it waited and ran
+    /// Tell the story of a job: its VMs, its timeline, how long it waited and ran, and what is odd; also as of a time
+    #[command(after_help = job::AFTER_HELP)]
     Job(JobArgs),
     /// Look at the schema, bring it up, take it down
     #[command(arg_required_else_help = true)]
@@ -100,6 +102,9 @@ pub(crate) enum Command {
     /// Measure how many durable updates a second the database takes
     #[command(after_help = bench::AFTER_HELP)]
     Bench(BenchArgs),
+    /// Prove that every row is what its history says, and with a digest that the history is what it was
+    #[command(after_help = verify::AFTER_HELP)]
+    Verify(VerifyArgs),
     /// Ask the database how it is, within two seconds
     Health,
     /// Print a completion script

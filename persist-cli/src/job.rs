@@ -3,50 +3,64 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use comfy_table::Cell;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use comfy_table::{Cell, Table};
 use persist::{
-    EventQuery, IdRange, Job, JobQuery, Order, PersistBackend, PersistExt as _, Vm, VmQuery, limits,
+    AsOf, Clock as _, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Run, Step, Story,
+    SystemClock, Timestamp, Vm, VmQuery, limits,
 };
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::args::Format;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
-use crate::span::human;
+use crate::gantt;
+use crate::span::{human, parse_moment};
 use crate::table::{self, Heading::Fixed, Heading::Text};
-use crate::timeline::{self, Run, Step};
 use crate::visible::visible;
 
 /// Candidates that are listed for an ambiguous beginning of an id.
 const CANDIDATES: u32 = 10;
 
+/// Columns of a chart where there is no terminal that says its width.
+const WIDTH: u16 = 80;
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  persist job 0190c2f4                            what happened to it
+  persist job 0190c2f4 --at 2026-11-01T08:00:00Z  what was so then
+  persist job 0190c2f4 --recorded-at 2h           what was known two hours ago";
+
 #[derive(Args)]
 pub(crate) struct JobArgs {
     /// The job's id, or as many of its first hex digits as make it unique
     id: String,
-}
-
-/// All that is known of a job.
-#[derive(Serialize)]
-struct Whole {
-    /// Absent where only its VMs have reported.
-    job: Option<Job>,
-    vms: Vec<Vm>,
-    attempts: Vec<Run>,
-    timeline: Vec<Step>,
+    /// As it was at this time, by the clocks of those who reported: RFC 3339, or an age such as 30m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    at: Option<Timestamp>,
+    /// As this store knew it at this time, by the database's clock
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, conflicts_with = "at")]
+    recorded_at: Option<Timestamp>,
 }
 
 pub(crate) async fn run(args: JobArgs, context: &mut Context) -> Result<Code, Failure> {
     let ids = IdRange::of_prefix(&args.id).map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
     let backend = context.database.for_reading().await?;
     let id = only_one(&args.id, &candidates(&*backend, ids).await?)?;
-    let whole = read(&*backend, id).await?;
+    let as_of = args.at.map(AsOf::At).or(args.recorded_at.map(AsOf::RecordedAt));
+    let story = backend.explain(id, as_of).await?;
     backend.close().await?;
+    let Some(story) = story else {
+        // A row that nothing led to, or a time before its first slot.
+        let what = match as_of {
+            Some(_) => format!("nothing of job {id} by then"),
+            None => format!("job {id} has a row and no history; persist verify tells more"),
+        };
+        return Err(Failure::told(Code::NotFound, what));
+    };
+    let now = args.at.or(args.recorded_at).unwrap_or_else(|| SystemClock.now());
     match context.format {
-        Format::Table => print(context, id, &whole)?,
-        Format::Json | Format::Jsonl => context.out.json(&whole)?,
+        Format::Table => print(context, &story, now)?,
+        Format::Json | Format::Jsonl => context.out.json(&story)?,
     }
     Ok(Code::Ok)
 }
@@ -103,28 +117,9 @@ fn only_one(prefix: &str, found: &BTreeSet<Uuid>) -> Result<Uuid, Failure> {
     }
 }
 
-async fn read(backend: &dyn PersistBackend, id: Uuid) -> Result<Whole, Failure> {
-    let job = backend.job(id).await?;
-    let vms = backend
-        .all_vms(VmQuery::default().request_id(id).order(Order::OldestFirst))
-        .try_collect();
-    let vms = vms.await?;
-    let events: Vec<_> = backend
-        .all_events(EventQuery::default().request_id(id))
-        .boxed()
-        .try_collect()
-        .await?;
-    let timeline = timeline::steps(events);
-    Ok(Whole {
-        job,
-        vms,
-        attempts: timeline::runs(&timeline),
-        timeline,
-    })
-}
-
-fn print(context: &mut Context, id: Uuid, whole: &Whole) -> Result<(), Failure> {
-    match &whole.job {
+fn print(context: &mut Context, story: &Story, now: Timestamp) -> Result<(), Failure> {
+    let id = story.request_id;
+    match &story.job {
         Some(job) => {
             context
                 .out
@@ -144,17 +139,34 @@ fn print(context: &mut Context, id: Uuid, whole: &Whole) -> Result<(), Failure> 
             .out
             .line(&format!("job {id}: only its VMs have reported"))?,
     }
-    for run in &whole.attempts {
+    for run in &story.attempts {
         if let Some(line) = spans(run) {
             context.out.line(&line)?;
         }
     }
-    if !whole.vms.is_empty() {
+    let width = Table::new().width().unwrap_or(WIDTH);
+    let chart = gantt::lines(&story.spans, now, usize::from(width), gantt::is_unicode());
+    if !chart.is_empty() {
         context.out.line("")?;
-        print_vms(context, &whole.vms)?;
+    }
+    for line in chart {
+        context.out.line(&line)?;
+    }
+    if !story.vms.is_empty() {
+        context.out.line("")?;
+        print_vms(context, &story.vms)?;
     }
     context.out.line("")?;
-    print_timeline(context, &whole.timeline)
+    print_timeline(context, &story.timeline)?;
+    if !story.oddities.is_empty() {
+        context.out.line("")?;
+    }
+    for oddity in &story.oddities {
+        let who = oddity.domain_name.as_deref().map_or("job".into(), visible);
+        let line = format!("odd: {who}, attempt {}: {}", oddity.attempt, oddity.what);
+        context.out.line(&line)?;
+    }
+    Ok(())
 }
 
 /// How long an attempt waited and ran, where that is known.
@@ -200,7 +212,7 @@ fn print_timeline(context: &mut Context, steps: &[Step]) -> Result<(), Failure> 
         Text("ACTOR"),
         Text("REASON"),
     ]);
-    for Step { event, after } in steps {
+    for Step { event, after, .. } in steps {
         let what = if event.subject.is_vm() {
             event.subject.domain_name()
         } else {

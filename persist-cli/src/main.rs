@@ -6,6 +6,7 @@ mod context;
 mod database;
 mod exit;
 mod export;
+mod gantt;
 mod health;
 mod import;
 mod job;
@@ -21,7 +22,7 @@ mod span;
 mod spool;
 mod table;
 mod talk;
-mod timeline;
+mod verify;
 mod visible;
 mod vms;
 
@@ -70,6 +71,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,
         Command::Bench(args) => bench::run(args, context).await,
+        Command::Verify(args) => verify::run(args, context).await,
         Command::Health => health::run(context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 
 use futures_core::Stream;
-use futures_util::stream;
+use futures_util::{TryStreamExt as _, stream};
+use uuid::Uuid;
 
 use crate::backend::PersistBackend;
 use crate::cursor::Cursor;
@@ -14,6 +15,8 @@ use crate::job::{Job, JobQuery};
 use crate::jsonl;
 use crate::limits::LARGEST_PAGE;
 use crate::page::Page;
+use crate::story::{AsOf, Story};
+use crate::verify::{self, Checked};
 use crate::vm::{Vm, VmQuery};
 
 /// What can be built from the ten methods. Implemented for every backend, and by no one else.
@@ -51,6 +54,48 @@ pub trait PersistExt: PersistBackend {
         use futures_util::StreamExt as _;
         self.all_events(EventQuery::default())
             .map(|event| event.map(|event| jsonl::line(&event)))
+    }
+
+    /// The story of a job and its VMs, now or as of a moment: attempts, waits, phases, gaps, and what is odd. `None` where
+    /// nothing was reported (by then). Reads the history of this one job into memory, some 200 bytes a slot.
+    ///
+    /// ```
+    /// # use persist_core::{PersistBackend, PersistExt as _, Result};
+    /// # async fn example(backend: std::sync::Arc<dyn PersistBackend>, id: uuid::Uuid) -> Result<()> {
+    /// if let Some(story) = backend.explain(id, None).await? {
+    ///     println!("{} slots, {} oddities", story.timeline.len(), story.oddities.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    fn explain(
+        &self,
+        request_id: Uuid,
+        as_of: Option<AsOf>,
+    ) -> impl Future<Output = Result<Option<Story>>> + Send {
+        async move {
+            let events = self.all_events(EventQuery::default().request_id(request_id));
+            let events: Vec<_> = events.try_collect().await?;
+            Ok(Story::of(request_id, events, as_of))
+        }
+    }
+
+    /// Every job and VM in the order of (`request_id`, `domain_name`), each compared with its history: a row must be the fold
+    /// of its slots. Reads the whole store; may run beside writers, whose updates are no flaw.
+    ///
+    /// It shows what became of rows; an edit that changes row and history alike it can't see. The ranks of attributes, which
+    /// no reader is told, are not compared.
+    ///
+    /// ```
+    /// # use futures_util::TryStreamExt as _;
+    /// # use persist_core::{PersistBackend, PersistExt as _, Result};
+    /// # async fn example(backend: std::sync::Arc<dyn PersistBackend>) -> Result<()> {
+    /// let flawed = backend.verify().try_filter(|checked| std::future::ready(checked.flaw.is_some()));
+    /// let flawed: Vec<_> = flawed.try_collect().await?;
+    /// assert!(flawed.is_empty(), "{flawed:?}");
+    /// # Ok(()) }
+    /// ```
+    fn verify(&self) -> impl Stream<Item = Result<Checked>> + Send {
+        verify::verify(self)
     }
 }
 

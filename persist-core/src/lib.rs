@@ -32,10 +32,12 @@ mod schema;
 #[cfg(feature = "sql")]
 pub mod sql;
 mod state;
+mod story;
 mod subject;
 pub mod time;
 mod update;
 mod url;
+mod verify;
 mod vm;
 
 pub use attempt::{Attempt, Rank};
@@ -59,8 +61,10 @@ pub use page::{IdRange, Order, Page, TimeRange};
 pub use prune::{LARGEST_PRUNE, Prune, Pruned};
 pub use schema::{Down, MigrationStatus, PlannedMigration, Schema, SchemaStatus};
 pub use state::{JobState, State, StateSpec, StateTable, VmState};
+pub use story::{AsOf, Oddity, OddityKind, Run, Span, Step, Story};
 pub use subject::{Subject, VmKey};
 pub use time::{Clock, FixedClock, SystemClock, Timestamp};
 pub use update::{JobUpdate, Update, VmUpdate};
 pub use url::{DbUrl, POSTGRES_PARAMETERS, PostgresUrl, SCHEMES, SqliteMode, SqliteUrl};
+pub use verify::{Checked, Flaw};
 pub use vm::{Vm, VmQuery};

@@ -27,6 +27,7 @@ mod queries;
 mod reading;
 mod repo_urls;
 mod times;
+mod verify;
 mod vm_queries;
 mod vms;
 mod walks;
@@ -59,6 +60,7 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     prune::CASES,
     prune_calls::CASES,
     prune_beside_writers::CASES,
+    verify::CASES,
     health::CASES,
     closing::CASES,
 ];

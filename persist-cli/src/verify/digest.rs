@@ -1,0 +1,311 @@
+//! The file of a digest: a line for each job, by which a later edit or deletion of its history is found.
+//!
+//! `{"persist_digest":1,"instance_id":"…","until":"…"}`, then for each job in the order of ids
+//! `{"id":"…","slots":5,"seq":17,"sha256":"…"}` over the export lines of the job and its VMs, and at the end how many they
+//! are and the SHA-256 of all that is before. It holds no value of any row.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use chrono::TimeDelta;
+use persist::{Event, Timestamp, jsonl, time};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::exit::{Code, Failure};
+
+const VERSION: u32 = 1;
+
+/// What was recorded later is left out: an update that is under way while the history is read could yet appear in it.
+const YOUNGEST: TimeDelta = TimeDelta::seconds(60);
+
+/// Longest line of a file of ours, bytes.
+const LONGEST_LINE: u64 = 1_024;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Head {
+    persist_digest: u32,
+    instance_id: Option<Uuid>,
+    /// What was recorded before this time is in it.
+    #[serde(with = "time::rfc3339")]
+    pub(super) until: Timestamp,
+}
+
+/// The digest of a job and its VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub(super) id: Uuid,
+    pub(super) slots: u64,
+    /// The highest number of a change among them: a slot that was filled since has a higher one.
+    pub(super) seq: i64,
+    pub(super) sha256: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Foot {
+    jobs: u64,
+    slots: u64,
+    sha256: String,
+}
+
+/// What was saved.
+#[derive(Debug, Serialize)]
+pub(super) struct Saved {
+    pub(super) jobs: u64,
+    pub(super) slots: u64,
+    /// Slots that are too young to be in it.
+    pub(super) young: u64,
+    /// Of the file but for its last line.
+    pub(super) sha256: String,
+}
+
+/// The digest of a job while its slots come.
+pub(super) struct Running {
+    pub(super) id: Uuid,
+    slots: u64,
+    seq: i64,
+    sha256: Sha256,
+}
+
+impl Running {
+    pub(super) fn of(id: Uuid) -> Self {
+        Self {
+            id,
+            slots: 0,
+            seq: 0,
+            sha256: Sha256::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, event: &Event) {
+        self.slots += 1;
+        self.seq = self.seq.max(event.seq.get());
+        self.sha256.update(jsonl::line(event));
+        self.sha256.update("\n");
+    }
+
+    pub(super) fn line(self) -> Line {
+        Line {
+            id: self.id,
+            slots: self.slots,
+            seq: self.seq,
+            sha256: hex(self.sha256),
+        }
+    }
+}
+
+fn hex(sha256: Sha256) -> String {
+    sha256
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn io_failure(path: &Path, doing: &str, error: &std::io::Error) -> Failure {
+    Failure::told(
+        Code::Failed,
+        format!("{} could not be {doing}: {error}", path.display()),
+    )
+}
+
+/// Writes a new file beside its name, and gives it the name when it is whole.
+pub(super) struct Writer {
+    path: PathBuf,
+    file: BufWriter<tempfile::NamedTempFile>,
+    sha256: Sha256,
+    until: Timestamp,
+    running: Option<Running>,
+    saved: Saved,
+}
+
+impl Writer {
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        let failed = |error: &std::io::Error| io_failure(path, "created", error);
+        if path.exists() {
+            let what = format!(
+                "{} is there already; a digest is never overwritten",
+                path.display()
+            );
+            return Err(Failure::told(Code::Usage, what));
+        }
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufWriter::new(file.map_err(|error| failed(&error))?),
+            sha256: Sha256::new(),
+            until: Timestamp::MIN_UTC,
+            running: None,
+            saved: Saved {
+                jobs: 0,
+                slots: 0,
+                young: 0,
+                sha256: String::new(),
+            },
+        })
+    }
+
+    pub(super) fn head(&mut self, instance_id: Option<Uuid>, now: Timestamp) -> Result<(), Failure> {
+        self.until = now - YOUNGEST;
+        self.put(&Head {
+            persist_digest: VERSION,
+            instance_id,
+            until: self.until,
+        })
+    }
+
+    /// Events come by key.
+    pub(super) fn event(&mut self, event: &Event) -> Result<(), Failure> {
+        if event.recorded_at >= self.until {
+            self.saved.young += 1;
+            return Ok(());
+        }
+        let id = event.subject.request_id();
+        if self.running.as_ref().is_none_or(|running| running.id != id) {
+            self.end_job()?;
+            self.running = Some(Running::of(id));
+        }
+        if let Some(running) = &mut self.running {
+            running.add(event);
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<Saved, Failure> {
+        self.end_job()?;
+        self.saved.sha256 = hex(self.sha256.clone());
+        self.put(&Foot {
+            jobs: self.saved.jobs,
+            slots: self.saved.slots,
+            sha256: self.saved.sha256.clone(),
+        })?;
+        let failed = |error: &std::io::Error| io_failure(&self.path, "written", error);
+        let file = self.file.into_inner().map_err(|error| failed(error.error()))?;
+        file.as_file().sync_all().map_err(|error| failed(&error))?;
+        file.persist_noclobber(&self.path)
+            .map_err(|error| failed(&error.error))?;
+        Ok(self.saved)
+    }
+
+    fn end_job(&mut self) -> Result<(), Failure> {
+        if let Some(running) = self.running.take() {
+            let line = running.line();
+            self.saved.jobs += 1;
+            self.saved.slots += line.slots;
+            self.put(&line)?;
+        }
+        Ok(())
+    }
+
+    fn put<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(value).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        self.sha256.update(&line);
+        self.file
+            .write_all(&line)
+            .map_err(|error| io_failure(&self.path, "written", &error))
+    }
+}
+
+/// Reads a file in constant memory. That it is whole is known at its end.
+pub(super) struct Reader {
+    path: PathBuf,
+    lines: BufReader<File>,
+    number: u64,
+    sha256: Sha256,
+    pub(super) head: Head,
+    jobs: u64,
+    slots: u64,
+    is_whole: bool,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|error| io_failure(path, "opened", &error))?;
+        let mut reader = Self {
+            path: path.to_owned(),
+            lines: BufReader::new(file),
+            number: 0,
+            sha256: Sha256::new(),
+            head: Head {
+                persist_digest: 0,
+                instance_id: None,
+                until: Timestamp::MIN_UTC,
+            },
+            jobs: 0,
+            slots: 0,
+            is_whole: false,
+        };
+        let line = reader.line()?.unwrap_or_default();
+        reader.head = serde_json::from_slice(&line).map_err(|_| reader.wrong("is no digest of persist"))?;
+        if reader.head.persist_digest != VERSION {
+            return Err(reader.wrong("is a digest of another version; use the program that saved it"));
+        }
+        reader.sha256.update(&line);
+        Ok(reader)
+    }
+
+    /// Whether it was saved of this store.
+    pub(super) fn is_of(&self, instance_id: Option<Uuid>) -> Result<(), Failure> {
+        if self.head.instance_id == instance_id {
+            return Ok(());
+        }
+        let shown = |id: Option<Uuid>| id.map_or_else(|| "no id".to_owned(), |id| id.to_string());
+        let what = format!(
+            "{}: was saved of store {}, this one is {}",
+            self.path.display(),
+            shown(self.head.instance_id),
+            shown(instance_id)
+        );
+        Err(Failure::told(Code::Failed, what))
+    }
+
+    /// The next job; `None` at the end of a whole file.
+    pub(super) fn next(&mut self) -> Result<Option<Line>, Failure> {
+        if self.is_whole {
+            return Ok(None);
+        }
+        let line = self
+            .line()?
+            .ok_or_else(|| self.wrong("ends before its last line; it was cut"))?;
+        if let Ok(job) = serde_json::from_slice::<Line>(&line) {
+            self.sha256.update(&line);
+            self.jobs += 1;
+            self.slots += job.slots;
+            return Ok(Some(job));
+        }
+        let foot: Foot =
+            serde_json::from_slice(&line).map_err(|_| self.wrong("is neither a job nor the end"))?;
+        let is_it = (foot.jobs, foot.slots) == (self.jobs, self.slots)
+            && foot.sha256 == hex(self.sha256.clone())
+            && self.line()?.is_none();
+        if !is_it {
+            return Err(self.wrong("does not fit what is before; the file was changed"));
+        }
+        self.is_whole = true;
+        Ok(None)
+    }
+
+    fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        use std::io::Read as _;
+        self.number += 1;
+        let mut line = Vec::new();
+        let read = self
+            .lines
+            .by_ref()
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line);
+        read.map_err(|error| io_failure(&self.path, "read", &error))?;
+        Ok(Some(line).filter(|line| !line.is_empty()))
+    }
+
+    fn wrong(&self, what: &str) -> Failure {
+        Failure::told(
+            Code::Failed,
+            format!("{}:{}: {what}", self.path.display(), self.number),
+        )
+    }
+}
