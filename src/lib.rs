@@ -63,6 +63,7 @@ mod connector;
 mod heal;
 mod persist;
 mod powers;
+mod retention;
 mod schema;
 mod scheme;
 mod spool;
@@ -75,6 +76,7 @@ pub use persist::Persist;
 pub use persist_core::*;
 #[cfg(feature = "spool")]
 pub use persist_sqlite::{OutboxConfig, SqliteOutbox};
+pub use retention::{RETENTION_ACTOR, Retention, RetentionTask};
 pub use scheme::{OpenOptions, open};
 #[cfg(feature = "spool")]
 pub use spool::Spool;

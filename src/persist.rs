@@ -264,6 +264,11 @@ impl Persist {
         Arc::clone(&self.0.as_it_stands) as Arc<dyn PersistBackend>
     }
 
+    /// What stamps updates without a time.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
     /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone. What waits
     /// in a spool is replayed while that works, for at most a write deadline; the rest stays in its file.
     ///

@@ -10,6 +10,7 @@ use crate::import::ImportArgs;
 use crate::job::{self, JobArgs};
 use crate::jobs::JobsArgs;
 use crate::migrate::MigrateAction;
+use crate::prune::{self, PruneArgs};
 use crate::record::RecordWhat;
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
@@ -102,6 +103,9 @@ pub(crate) enum Command {
     /// Measure how many durable updates a second the database takes
     #[command(after_help = bench::AFTER_HELP)]
     Bench(BenchArgs),
+    /// Forget whole jobs that ended: by age, by number for each repository, by state, or by id
+    #[command(arg_required_else_help = true, after_help = prune::AFTER_HELP)]
+    Prune(PruneArgs),
     /// Prove that every row is what its history says, and with a digest that the history is what it was
     #[command(after_help = verify::AFTER_HELP)]
     Verify(VerifyArgs),

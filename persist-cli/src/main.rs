@@ -15,6 +15,7 @@ mod listing;
 mod logging;
 mod migrate;
 mod output;
+mod prune;
 mod record;
 mod signals;
 mod span;
@@ -71,6 +72,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,
         Command::Bench(args) => bench::run(args, context).await,
+        Command::Prune(args) => prune::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
         Command::Health => health::run(context).await,
         Command::Completions { shell } => {

@@ -41,6 +41,12 @@ fn moment(text: &str, clock: &dyn Clock) -> Result<Timestamp> {
     }
 }
 
+/// A length of time: `90s`, `30m`, `2h`, `7d`.
+pub(crate) fn parse_span(text: &str) -> std::result::Result<std::time::Duration, String> {
+    let span = age(text).and_then(|span| span.to_std().ok());
+    span.ok_or_else(|| "is no length of time such as 90s, 30m, 2h or 7d".to_owned())
+}
+
 fn age(text: &str) -> Option<TimeDelta> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {

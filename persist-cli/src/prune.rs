@@ -1,0 +1,168 @@
+//! `persist prune`: forgets whole jobs, batch by batch, beside whoever writes.
+
+use std::time::Duration;
+
+use clap::Args;
+use persist::{JobState, LARGEST_PRUNE, PersistBackend, Prune, Pruned, Retention, StateTable, SystemClock};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::args::{Format, state_words};
+use crate::context::Context;
+use crate::exit::{Code, Failure};
+use crate::span::parse_span;
+use crate::{signals, talk};
+
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  persist prune --older-than 90d --dry-run
+  persist prune --older-than 90d --keep 20 --yes
+  persist prune --id 0190c2f4-0000-7000-8000-000000000001 --yes
+
+A job goes as a whole: its row, its VMs, its history. What is live stays, unless --id names it. Conditions are joined by
+'and'. An update that comes for a pruned job starts it anew: keep longer than anybody might replay.";
+
+#[derive(Args)]
+pub(crate) struct PruneArgs {
+    /// Last updated longer ago than this: 90s, 30m, 2h, 7d
+    #[arg(long, value_name = "AGE", value_parser = parse_span)]
+    older_than: Option<Duration>,
+    /// Keep the newest so many jobs of each repository
+    #[arg(long, value_name = "N")]
+    keep: Option<u32>,
+    #[arg(long, value_delimiter = ',', value_parser = JobState::parse, help = state_words::<JobState>("Only in any of these states, repeated or with commas"))]
+    state: Vec<JobState>,
+    /// Only these jobs, also live ones; whole ids, repeated or with commas
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    id: Vec<Uuid>,
+    /// Request ids that go in one transaction
+    #[arg(long, value_name = "N", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_PRUNE)))]
+    batch: u32,
+    /// At most so many request ids a second; without it half of the time is left to others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Tell what would go, and remove nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// That they may go is meant
+    #[arg(long, required_unless_present = "dry_run")]
+    yes: bool,
+}
+
+/// What went, as one object.
+#[derive(Serialize)]
+struct Told {
+    dry_run: bool,
+    #[serde(flatten)]
+    pruned: Pruned,
+}
+
+pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, Failure> {
+    let mut retention = Retention::new().states(args.state.clone()).batch(args.batch);
+    if let Some(age) = args.older_than {
+        retention = retention.older_than(age);
+    }
+    if let Some(keep) = args.keep {
+        retention = retention.keep_per_repo(keep);
+    }
+    if let Some(rate) = args.rate {
+        retention = retention.per_second(rate);
+    }
+    let request = of_ids(&retention, &args.id)?;
+    let backend = context.database.for_reading().await?;
+    let (pruned, code) = if args.dry_run {
+        let request = request.limit(LARGEST_PRUNE).dry_run(true);
+        (backend.prune(&request).await?, Code::Ok)
+    } else if args.id.is_empty() {
+        batches(&*backend, &retention).await?
+    } else {
+        (by_id(&*backend, request).await?, Code::Ok)
+    };
+    backend.close().await?;
+    match context.format {
+        Format::Table => context.out.line(&line(args.dry_run, &pruned))?,
+        Format::Json | Format::Jsonl => context.out.json(&Told {
+            dry_run: args.dry_run,
+            pruned,
+        })?,
+    }
+    Ok(code)
+}
+
+/// The request, checked before anything is opened.
+fn of_ids(retention: &Retention, ids: &[Uuid]) -> Result<Prune, Failure> {
+    let wrong = |error: persist::Error| Failure::told(Code::Usage, error.to_string());
+    if ids.is_empty() {
+        return retention.request(&SystemClock).map_err(wrong);
+    }
+    // The ids are a condition by themselves; the others narrow them.
+    let others = retention.request(&SystemClock).unwrap_or_default();
+    others.ids(ids.iter().copied()).check().map_err(wrong)
+}
+
+async fn by_id(backend: &dyn PersistBackend, request: Prune) -> Result<Pruned, Failure> {
+    let mut all = Pruned::default();
+    loop {
+        let pruned = backend.prune(&request).await?;
+        add(&mut all, &pruned);
+        if !pruned.more {
+            return Ok(all);
+        }
+    }
+}
+
+/// Until nothing is left, or a signal asks to stop: what has gone by then is told.
+async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<(Pruned, Code), Failure> {
+    let mut stop = signals::listen()?;
+    let bar = talk::spinner("pruning");
+    let mut so_far = Pruned::default();
+    let each = |pruned: &Pruned| {
+        add(&mut so_far, pruned);
+        bar.set_message(format!("{} request ids pruned", so_far.requests));
+    };
+    let ended = tokio::select! {
+        ended = retention.run(backend, &SystemClock, each) => Some(ended),
+        _ = stop.wait_for(Option::is_some) => None,
+    };
+    bar.finish_and_clear();
+    match ended {
+        Some(Ok(pruned)) => Ok((pruned, Code::Ok)),
+        Some(Err(error)) => {
+            if so_far.requests > 0 {
+                talk::say(&line(false, &so_far));
+            }
+            Err(error.into())
+        }
+        None => {
+            so_far.more = true;
+            let signal = stop.borrow().unwrap_or_default();
+            Ok((so_far, Code::Signalled(signal)))
+        }
+    }
+}
+
+fn add(all: &mut Pruned, pruned: &Pruned) {
+    all.requests += pruned.requests;
+    all.jobs += pruned.jobs;
+    all.vms += pruned.vms;
+    all.events += pruned.events;
+}
+
+fn line(dry_run: bool, pruned: &Pruned) -> String {
+    let Pruned {
+        requests,
+        jobs,
+        vms,
+        events,
+        more,
+        ..
+    } = pruned;
+    let (lead, rest) = match (dry_run, more) {
+        (true, true) => ("would prune", ", and more"),
+        (true, false) => ("would prune", ""),
+        (false, true) => ("pruned", "; more are left"),
+        (false, false) => ("pruned", ""),
+    };
+    format!("{lead} {requests} request ids: {jobs} jobs, {vms} VMs, {events} slots{rest}")
+}
