@@ -1,8 +1,8 @@
 //! The optional powers of whatever driver the switch has.
 
 use persist_core::{
-    ChangeQuery, Changed, Changes, Cursor, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Orphan,
-    OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
+    ChangeQuery, Changed, Changes, Cursor, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Marks,
+    Orphan, OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
 };
 
 use crate::switch::Switch;
@@ -14,6 +14,7 @@ pub(crate) struct Powers {
     pub(crate) changes: bool,
     pub(crate) owners: bool,
     pub(crate) inspect: bool,
+    pub(crate) marks: bool,
 }
 
 impl Powers {
@@ -25,6 +26,7 @@ impl Powers {
             changes: true,
             owners: true,
             inspect: !in_memory,
+            marks: true,
         }
     }
 
@@ -35,6 +37,7 @@ impl Powers {
             changes: driver.changes().is_some(),
             owners: driver.owners().is_some(),
             inspect: driver.inspect().is_some(),
+            marks: driver.marks().is_some(),
         }
     }
 }
@@ -118,6 +121,28 @@ impl Inspect for Switch {
     async fn mend(&self, finding: &Finding) -> Result<()> {
         self.ask("mend", |driver| async move {
             has(driver.inspect())?.mend(finding).await
+        })
+        .await
+    }
+}
+
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
+#[async_trait::async_trait]
+impl Marks for Switch {
+    async fn mark(&self, name: &str) -> Result<Option<String>> {
+        self.ask(
+            "mark",
+            |driver| async move { has(driver.marks())?.mark(name).await },
+        )
+        .await
+    }
+
+    async fn set_mark(&self, name: &str, says: Option<&str>) -> Result<()> {
+        self.ask("set_mark", |driver| async move {
+            has(driver.marks())?.set_mark(name, says).await
         })
         .await
     }

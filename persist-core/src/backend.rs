@@ -12,6 +12,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
 use crate::page::Page;
@@ -117,4 +118,7 @@ pub trait Capabilities {
 
     /// What is not as it should be; `None` for a store in which nothing can be.
     fn inspect(&self) -> Option<&dyn Inspect>;
+
+    /// Named texts that are kept beside the rows; `None` for a store that keeps none.
+    fn marks(&self) -> Option<&dyn Marks>;
 }

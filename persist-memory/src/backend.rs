@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job,
-    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Vm,
-    VmKey, VmQuery, time,
+    JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock,
+    Vm, VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 
@@ -24,9 +24,9 @@ pub struct MemoryBackend {
     clock: Arc<dyn Clock>,
 }
 
-struct Store {
+pub(crate) struct Store {
     instance_id: Uuid,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
 }
 
 /// Weak, so that the registry keeps no store alive: its handles do.
@@ -91,7 +91,7 @@ impl MemoryBackend {
         }
     }
 
-    fn store(&self, operation: &'static str) -> Result<Arc<Store>> {
+    pub(crate) fn store(&self, operation: &'static str) -> Result<Arc<Store>> {
         self.store
             .lock()
             .clone()
@@ -204,6 +204,10 @@ impl Capabilities for MemoryBackend {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        Some(self)
     }
 }
 

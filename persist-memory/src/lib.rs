@@ -17,6 +17,7 @@
 mod backend;
 mod event;
 mod job;
+mod marks;
 mod state;
 mod vm;
 

@@ -1,6 +1,6 @@
 //! All rows and the history, under one lock, and what moves them together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::ops::Bound;
 
@@ -21,12 +21,15 @@ pub(crate) struct State {
     pub(crate) jobs: Table<Uuid>,
     pub(crate) vms: Table<VmKey>,
     pub(crate) sequence: Sequence,
+    pub(crate) marks: BTreeMap<String, String>,
 }
 
 impl State {
     /// Merges one claim: slot and row move together, as the caller holds the lock.
     pub(crate) fn merge(&mut self, claim: &Claim, recorded_at: Timestamp) -> Outcome {
-        let Self { jobs, vms, sequence } = self;
+        let Self {
+            jobs, vms, sequence, ..
+        } = self;
         match claim.subject() {
             Subject::Job(id) => jobs.merge(id, claim, recorded_at, sequence),
             Subject::Vm(key) => vms.merge(key, claim, recorded_at, sequence),

@@ -6,8 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health,
-    Inspect, Job, JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema,
-    UpdateOutcome, Vm, VmKey, VmQuery,
+    Inspect, Job, JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result,
+    Schema, UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::config::PostgresConfig;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
+use crate::marks::Marked;
 use crate::merge;
 use crate::migrate::Migrator;
 use crate::points::Points;
@@ -35,6 +36,7 @@ pub struct PostgresBackend {
     deadlines: Deadlines,
     instance_id: OnceLock<Uuid>,
     migrator: Migrator,
+    marks: Marked,
 }
 
 impl PostgresBackend {
@@ -62,8 +64,14 @@ impl PostgresBackend {
             deadlines: config.deadlines,
         };
         let statements = Arc::new(Statements::new(schema.as_deref(), &prefix));
+        let marks = Marked {
+            pool: Arc::clone(&pool),
+            prefix: Arc::clone(&prefix),
+            deadlines: config.deadlines,
+        };
         Ok(Self {
             migrator,
+            marks,
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
             statements,
@@ -245,6 +253,10 @@ impl Capabilities for PostgresBackend {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        Some(&self.marks)
     }
 }
 

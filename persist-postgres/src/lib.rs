@@ -17,6 +17,7 @@ pub mod event;
 pub mod job;
 mod lane;
 mod lock;
+mod marks;
 mod merge;
 mod migrate;
 mod pgpass;

@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use persist_core::{
-    CHUNK, Capabilities, Changes, Claim, Deadlines, Event, EventQuery, Health, Inspect, Job, JobQuery, Mode,
-    Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey, VmQuery,
+    CHUNK, Capabilities, Changes, Claim, Deadlines, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks,
+    Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey,
+    VmQuery,
 };
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::config::SqliteConfig;
 use crate::error::Failed;
+use crate::marks::Marked;
 use crate::migrate::Migrator;
 use crate::store::Store;
 use crate::worker::{FLUSH, Times};
@@ -24,6 +26,7 @@ pub struct SqliteBackend {
     store: Arc<Store>,
     deadlines: Deadlines,
     migrator: Migrator,
+    marks: Marked,
 }
 
 impl SqliteBackend {
@@ -55,10 +58,15 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let marks = Marked {
+            store: Arc::clone(&store),
+            deadlines,
+        };
         Ok(Self {
             store,
             deadlines,
             migrator,
+            marks,
         })
     }
 
@@ -176,6 +184,10 @@ impl Capabilities for SqliteBackend {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        Some(&self.marks)
     }
 }
 

@@ -24,6 +24,7 @@ mod error;
 mod event;
 mod flush;
 mod job;
+mod marks;
 mod merge;
 mod migrate;
 mod outbox;

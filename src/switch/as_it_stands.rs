@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use persist_core::{
-    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Outcome, Owners, Page,
-    PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks, Outcome, Owners,
+    Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use uuid::Uuid;
 
@@ -87,5 +87,9 @@ impl Capabilities for AsItStands {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.0.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.0.marks()
     }
 }

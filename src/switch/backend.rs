@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use persist_core::{
-    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery, Mode,
-    Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks,
+    Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -153,5 +153,9 @@ impl Capabilities for Switch {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.powers.inspect.then_some(self)
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.powers.marks.then_some(self)
     }
 }

@@ -125,6 +125,10 @@ impl Capabilities for Flaky {
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
     }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        None
+    }
 }
 
 /// Opens handles onto one store; what fails is up to the test.

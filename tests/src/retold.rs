@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use persist_core::layer::{Faults, Faulty, Retrying};
 use persist_core::{
-    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery,
+    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks,
     Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use uuid::Uuid;
@@ -147,6 +147,10 @@ impl Capabilities for Noted {
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.0.inspect()
     }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.0.marks()
+    }
 }
 
 #[deny(
@@ -235,6 +239,10 @@ impl Capabilities for Retold {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.inner.marks()
     }
 }
 

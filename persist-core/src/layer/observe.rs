@@ -19,6 +19,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::marks::Marks;
 use crate::metrics::{OPERATION_DURATION, OPERATIONS, SLOW_OPERATIONS, UPDATES};
 use crate::outcome::Outcome;
 use crate::owners::Owners;
@@ -367,5 +368,9 @@ impl<B: PersistBackend + ?Sized> Capabilities for Observed<B> {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.inner.marks()
     }
 }

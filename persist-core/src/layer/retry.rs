@@ -17,6 +17,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::marks::Marks;
 use crate::metrics;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
@@ -260,6 +261,10 @@ impl<B: PersistBackend + ?Sized> Capabilities for Retrying<B> {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.inner.marks()
     }
 }
 

@@ -131,6 +131,10 @@ impl Capabilities for Stub {
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
     }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        None
+    }
 }
 
 fn claims(count: u128) -> Vec<Claim> {

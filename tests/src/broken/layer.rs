@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
-    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Outcome, Owners, Page,
-    PersistBackend, Prune, Pruned, Rank, Result, Schema, Subject, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks, Outcome, Owners,
+    Page, PersistBackend, Prune, Pruned, Rank, Result, Schema, Subject, Vm, VmKey, VmQuery,
 };
 use persist_memory::MemoryBackend;
 use uuid::Uuid;
@@ -203,6 +203,10 @@ impl Capabilities for Broken {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.inner.marks()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use persist::{
-    Capabilities, Changes, Claim, Error, Event, EventQuery, Health, Inspect, Job, JobState, JobUpdate,
+    Capabilities, Changes, Claim, Error, Event, EventQuery, Health, Inspect, Job, JobState, JobUpdate, Marks,
     OpenOptions, Outcome, Owners, Page, Pruned, Schema, SystemClock, Update, Vm, VmKey, VmState, VmUpdate,
 };
 
@@ -117,6 +117,10 @@ impl Capabilities for Weak {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
+        None
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
         None
     }
 }

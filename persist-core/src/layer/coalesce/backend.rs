@@ -16,6 +16,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
 use crate::page::Page;
@@ -131,5 +132,9 @@ impl<B: PersistBackend> Capabilities for Coalescing<B> {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.0.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.inner.0.marks()
     }
 }

@@ -15,6 +15,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
 use crate::page::Page;
@@ -175,5 +176,9 @@ impl<B: PersistBackend + ?Sized> Capabilities for Faulty<B> {
 
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.inspect()
+    }
+
+    fn marks(&self) -> Option<&dyn Marks> {
+        self.inner.marks()
     }
 }
