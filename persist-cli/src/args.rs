@@ -4,7 +4,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use persist::{Order, StateTable, TimeRange, Timestamp};
 
+use crate::artefacts::{self, ArtefactsArgs};
 use crate::bench::{self, BenchArgs};
+use crate::copy::{self, CopyArgs};
 use crate::exit::Code;
 use crate::import::ImportArgs;
 use crate::job::{self, JobArgs};
@@ -14,6 +16,7 @@ use crate::prune::{self, PruneArgs};
 use crate::record::RecordWhat;
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
+use crate::stats::{self, StatsArgs};
 use crate::verify::{self, VerifyArgs};
 use crate::vms::VmsArgs;
 use crate::{span, talk};
@@ -103,6 +106,15 @@ pub(crate) enum Command {
     /// Measure how many durable updates a second the database takes
     #[command(after_help = bench::AFTER_HELP)]
     Bench(BenchArgs),
+    /// Count jobs, and tell how long they wait and run, by repository and runner
+    #[command(after_help = stats::AFTER_HELP)]
+    Stats(StatsArgs),
+    /// List disk overlays and seeds by the record, and compare them with a folder
+    #[command(after_help = artefacts::AFTER_HELP)]
+    Artefacts(ArtefactsArgs),
+    /// Copy a store into another while it is written, and prove that all of it is there
+    #[command(arg_required_else_help = true, after_help = copy::AFTER_HELP)]
+    Copy(CopyArgs),
     /// Forget whole jobs that ended: by age, by number for each repository, by state, or by id
     #[command(arg_required_else_help = true, after_help = prune::AFTER_HELP)]
     Prune(PruneArgs),

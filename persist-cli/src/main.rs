@@ -1,8 +1,10 @@
 //! `persist`: records, reads and migrates the state of CI jobs and VMs from a shell.
 
 mod args;
+mod artefacts;
 mod bench;
 mod context;
+mod copy;
 mod database;
 mod exit;
 mod export;
@@ -21,6 +23,7 @@ mod signals;
 mod span;
 #[cfg(feature = "spool")]
 mod spool;
+mod stats;
 mod table;
 mod talk;
 mod verify;
@@ -72,6 +75,9 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,
         Command::Bench(args) => bench::run(args, context).await,
+        Command::Stats(args) => stats::run(args, context).await,
+        Command::Artefacts(args) => artefacts::run(args, context).await,
+        Command::Copy(args) => copy::run(args, context).await,
         Command::Prune(args) => prune::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
         Command::Health => health::run(context).await,

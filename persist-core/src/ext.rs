@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::future::Future;
 
+use chrono::TimeDelta;
 use futures_core::Stream;
 use futures_util::{TryStreamExt as _, stream};
 use uuid::Uuid;
 
+use crate::artefacts::{self, Artefact};
 use crate::backend::PersistBackend;
 use crate::cursor::Cursor;
 use crate::error::Result;
@@ -15,7 +17,9 @@ use crate::job::{Job, JobQuery};
 use crate::jsonl;
 use crate::limits::LARGEST_PAGE;
 use crate::page::Page;
+use crate::stats::{self, Stats, StatsQuery};
 use crate::story::{AsOf, Story};
+use crate::time::Timestamp;
 use crate::verify::{self, Checked};
 use crate::vm::{Vm, VmQuery};
 
@@ -77,6 +81,21 @@ pub trait PersistExt: PersistBackend {
             let events: Vec<_> = events.try_collect().await?;
             Ok(Story::of(request_id, events, as_of))
         }
+    }
+
+    /// Every overlay and seed that a VM reported, by (`request_id`, `domain_name`), with what the record says of it at `now`:
+    /// whether it is in use, kept, overdue or gone. What ended less than `grace` ago is not overdue yet. Reads all VMs and jobs.
+    ///
+    /// It knows nothing of disks: compare it with a folder to find what leaks.
+    fn artefacts(&self, now: Timestamp, grace: TimeDelta) -> impl Stream<Item = Result<Artefact>> + Send {
+        artefacts::artefacts(self, now, grace)
+    }
+
+    /// How many jobs there are and were, how long they waited and how long they ran, also by repository and runner label. Reads
+    /// the live jobs, those that were created in the time that is asked for, and the history of these: by their indexes, in
+    /// constant memory but for the groups, of which there are at most a thousand.
+    fn stats(&self, query: &StatsQuery) -> impl Future<Output = Result<Stats>> + Send {
+        stats::stats(self, query)
     }
 
     /// Every job and VM in the order of (`request_id`, `domain_name`), each compared with its history: a row must be the fold

@@ -4,6 +4,7 @@
 //! [`VmUpdate`], becomes a [`Claim`] by `check`, and reaches a backend's `apply`. The pure functions that every
 //! backend must agree with are in [`merge`]; the state machines are the tables in [`StateTable`].
 
+mod artefacts;
 mod attempt;
 pub mod attributes;
 mod backend;
@@ -20,6 +21,7 @@ mod job;
 pub mod jsonl;
 pub mod layer;
 pub mod limits;
+mod listing;
 mod marks;
 pub mod merge;
 pub mod metrics;
@@ -33,14 +35,17 @@ mod schema;
 #[cfg(feature = "sql")]
 pub mod sql;
 mod state;
+mod stats;
 mod story;
 mod subject;
 pub mod time;
+mod transfer;
 mod update;
 mod url;
 mod verify;
 mod vm;
 
+pub use artefacts::{Artefact, ArtefactKind, Keeping, keeping};
 pub use attempt::{Attempt, Rank};
 pub use attributes::{Attribute, Attributes};
 pub use backend::{Capabilities, PersistBackend};
@@ -63,9 +68,11 @@ pub use page::{IdRange, Order, Page, TimeRange};
 pub use prune::{LARGEST_PRUNE, Prune, Pruned};
 pub use schema::{Down, MigrationStatus, PlannedMigration, Schema, SchemaStatus};
 pub use state::{JobState, State, StateSpec, StateTable, VmState};
+pub use stats::{Group, Stats, StatsQuery, Times};
 pub use story::{AsOf, Oddity, OddityKind, Run, Span, Step, Story};
 pub use subject::{Subject, VmKey};
 pub use time::{Clock, FixedClock, SystemClock, Timestamp};
+pub use transfer::{Conflict, Progress, Transfer, Transferred};
 pub use update::{JobUpdate, Update, VmUpdate};
 pub use url::{DbUrl, POSTGRES_PARAMETERS, PostgresUrl, SCHEMES, SqliteMode, SqliteUrl};
 pub use verify::{Checked, Flaw};

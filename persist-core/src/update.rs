@@ -8,6 +8,7 @@ use crate::attempt::{Attempt, Rank};
 use crate::attributes::{Attribute, Attributes};
 use crate::claim::{Claim, Said};
 use crate::error::Result;
+use crate::event::Event;
 use crate::limits;
 use crate::repo_url;
 use crate::state::{JobState, State, VmState};
@@ -227,6 +228,37 @@ pub enum Update {
     Job(JobUpdate),
     /// Of a VM.
     Vm(VmUpdate),
+}
+
+impl From<&Event> for Update {
+    /// The update that claims the same slot with all that it holds.
+    fn from(event: &Event) -> Self {
+        let common = Common {
+            attempt: event.attempt().get(),
+            at: Some(event.at),
+            actor: event.actor.clone(),
+            reason: event.reason.clone(),
+            attributes: event.attributes.clone(),
+        };
+        match (&event.subject, event.state) {
+            (Subject::Vm(key), State::Vm(state)) => Self::Vm(VmUpdate {
+                key: key.clone(),
+                state,
+                common,
+            }),
+            (subject, State::Job(state)) => Self::Job(JobUpdate {
+                request_id: subject.request_id(),
+                state,
+                common,
+            }),
+            (Subject::Job(id), State::Vm(state)) => Self::Vm(VmUpdate {
+                // No job was ever in it: it is refused where it is checked.
+                key: VmKey::new(*id, ""),
+                state,
+                common,
+            }),
+        }
+    }
 }
 
 impl Update {

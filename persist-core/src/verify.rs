@@ -1,6 +1,5 @@
 //! The proof that what a store tells now is what its history says: `current == fold(history)`, subject by subject.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -12,6 +11,7 @@ use crate::error::Result;
 use crate::event::{Event, EventQuery};
 use crate::ext::PersistExt as _;
 use crate::job::{Job, JobQuery};
+use crate::listing::Listing;
 use crate::merge::Row;
 use crate::page::Order;
 use crate::subject::Subject;
@@ -140,31 +140,6 @@ fn flaw(subject: &Subject, current: Option<&Current>, fold: Option<&Row>) -> Opt
     }
 }
 
-type Rows<'b, T> = Pin<Box<dyn Stream<Item = Result<T>> + Send + 'b>>;
-
-/// A listing of which the next row can be looked at.
-struct Listing<'b, T> {
-    rows: Rows<'b, T>,
-    next: Option<T>,
-}
-
-impl<'b, T> Listing<'b, T> {
-    fn new(rows: impl Stream<Item = Result<T>> + Send + 'b) -> Self {
-        Self {
-            // It is asked again after its end.
-            rows: rows.fuse().boxed(),
-            next: None,
-        }
-    }
-
-    async fn peek(&mut self) -> Result<Option<&T>> {
-        if self.next.is_none() {
-            self.next = self.rows.next().await.transpose()?;
-        }
-        Ok(self.next.as_ref())
-    }
-}
-
 /// Walks history and rows side by side, all three in the order of their keys.
 struct Walk<'b, B: ?Sized> {
     backend: &'b B,
@@ -197,14 +172,14 @@ impl<'b, B: PersistBackend + ?Sized> Walk<'b, B> {
             .await?
             .is_some_and(|event| event.subject == subject)
         {
-            let event = self.events.next.take();
+            let event = self.events.take();
             join(&mut fold, event.iter());
             slots += 1;
         }
         let current = if job.as_ref() == Some(&subject) {
-            self.jobs.next.take().map(Current::Job)
+            self.jobs.take().map(Current::Job)
         } else if vm.as_ref() == Some(&subject) {
-            self.vms.next.take().map(Current::Vm)
+            self.vms.take().map(Current::Vm)
         } else {
             None
         };

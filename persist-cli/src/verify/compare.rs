@@ -178,7 +178,7 @@ fn jobs(
     backend: &dyn PersistBackend,
     until: persist::Timestamp,
 ) -> impl Stream<Item = Result<Line, persist::Error>> {
-    let events = backend.all_events(EventQuery::default()).boxed();
+    let events = backend.all_events(EventQuery::default()).fuse().boxed();
     futures_util::stream::unfold(
         (events, None::<Event>),
         move |(mut events, mut first)| async move {

@@ -12,6 +12,8 @@ use crate::time::{self, Timestamp};
 const LATE: TimeDelta = TimeDelta::seconds(60);
 /// A reporter whose clock is this far before the database's.
 const EARLY: TimeDelta = TimeDelta::seconds(5);
+/// Reports that are told one by one; of more only how many there are, and by how much.
+const MOST_REPORTS: usize = 2;
 
 /// What sort of oddity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -94,7 +96,7 @@ pub(super) fn oddities(events: &[Event]) -> Vec<Oddity> {
         }
         found.extend(first_attempt(of_one));
     }
-    found.extend(events.iter().filter_map(report));
+    found.extend(reports(events));
     found.extend(outlived(events));
     found.sort_by_key(|oddity| oddity.at);
     found
@@ -153,21 +155,39 @@ fn missing(attempt: &[Event]) -> Option<Oddity> {
     (!lacking.is_empty()).then(|| Oddity::new(OddityKind::StateMissing, first, what))
 }
 
-fn report(event: &Event) -> Option<Oddity> {
-    let late = event.recorded_at - event.at;
-    if late >= LATE {
-        let what = format!("{} was recorded {} later", event.state, seconds(late));
-        return Some(Oddity::new(OddityKind::ReportedLate, event, what));
-    }
-    if -late >= EARLY {
-        let what = format!(
-            "{} was recorded {} before it is said to have been",
-            event.state,
-            seconds(-late)
-        );
-        return Some(Oddity::new(OddityKind::ReportedEarly, event, what));
-    }
-    None
+/// Reports that came late or early. An imported history is late as a whole, which is one thing to tell.
+fn reports(events: &[Event]) -> Vec<Oddity> {
+    let of_kind = |kind, is_odd: fn(TimeDelta) -> bool, when: &str| {
+        let odd: Vec<_> = events
+            .iter()
+            .filter(|event| is_odd(event.recorded_at - event.at))
+            .collect();
+        let longest = odd.iter().map(|event| (event.recorded_at - event.at).abs()).max();
+        let (Some(first), Some(longest)) = (odd.first(), longest) else {
+            return Vec::new();
+        };
+        let long = seconds(longest);
+        if odd.len() > MOST_REPORTS {
+            let what = format!(
+                "{} of {} slots were recorded up to {long} {when}",
+                odd.len(),
+                events.len()
+            );
+            return vec![Oddity::new(kind, first, what)];
+        }
+        let one = |event: &&Event| {
+            let long = seconds((event.recorded_at - event.at).abs());
+            Oddity::new(kind, event, format!("{} was recorded {long} {when}", event.state))
+        };
+        odd.iter().map(one).collect()
+    };
+    let late = of_kind(OddityKind::ReportedLate, |span| span >= LATE, "later");
+    let early = of_kind(
+        OddityKind::ReportedEarly,
+        |span| -span >= EARLY,
+        "before it is said to have been",
+    );
+    late.into_iter().chain(early).collect()
 }
 
 /// VMs that were live after the last ending of the job.
@@ -202,8 +222,13 @@ fn outlived(events: &[Event]) -> Vec<Oddity> {
     of_vms.filter_map(outlived).collect()
 }
 
-/// A span as whole and tenth seconds.
+/// A span in one unit, to a tenth.
 fn seconds(span: TimeDelta) -> String {
-    let tenths = span.num_milliseconds() / 100;
-    format!("{}.{} s", tenths / 10, tenths % 10)
+    let seconds = span.num_milliseconds() as f64 / 1_000.0;
+    match seconds {
+        ..120.0 => format!("{seconds:.1} s"),
+        120.0..7_200.0 => format!("{:.1} min", seconds / 60.0),
+        7_200.0..172_800.0 => format!("{:.1} h", seconds / 3_600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
 }

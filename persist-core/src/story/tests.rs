@@ -201,6 +201,21 @@ fn what_is_odd_is_told() {
 }
 
 #[test]
+fn a_history_that_was_imported_is_late_as_a_whole() {
+    let mut events = vec![
+        job(0, 1, JobState::Queued),
+        job(5, 1, JobState::Running),
+        job(60, 1, JobState::Succeeded),
+    ];
+    for event in &mut events {
+        event.recorded_at = at(3 * 86_400);
+    }
+    let told = story(events).oddities;
+    let texts: Vec<_> = told.iter().map(|oddity| oddity.what.as_str()).collect();
+    assert_eq!(texts, ["3 of 3 slots were recorded up to 3.0 days later"]);
+}
+
+#[test]
 fn a_moment_of_the_past_shows_what_was_so_or_what_was_known() {
     let mut events = vec![
         job(0, 1, JobState::Queued),

@@ -27,6 +27,8 @@ mod queries;
 mod reading;
 mod repo_urls;
 mod times;
+mod told;
+mod transfer;
 mod verify;
 mod vm_queries;
 mod vms;
@@ -61,6 +63,8 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     prune_calls::CASES,
     prune_beside_writers::CASES,
     verify::CASES,
+    told::CASES,
+    transfer::CASES,
     health::CASES,
     closing::CASES,
 ];

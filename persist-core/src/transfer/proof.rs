@@ -1,0 +1,153 @@
+//! Source and target side by side: every slot of the one must stand in the other.
+
+use std::collections::BTreeSet;
+
+use futures_util::TryStreamExt as _;
+use uuid::Uuid;
+
+use super::{Conflict, Progress, Transfer, Transferred, note};
+use crate::attributes::Attribute;
+use crate::error::Result;
+use crate::event::{Event, EventQuery};
+use crate::ext::PersistExt as _;
+use crate::limits::LARGEST_PAGE;
+use crate::listing::Listing;
+
+/// How often a job whose slots were copied again is looked at until it is said to be unproven: it may be written meanwhile.
+const LOOKS: u32 = 8;
+
+/// How a slot of the target stands beside that of the source.
+#[derive(Debug, PartialEq, Eq)]
+enum Beside {
+    /// It says the same.
+    Same,
+    /// It says the same, and more.
+    More,
+    /// It lacks something.
+    Lacks,
+    /// It says something else in this column.
+    Differs(&'static str),
+}
+
+fn beside(source: &Event, target: &Event) -> Beside {
+    if source.state != target.state {
+        return Beside::Differs("state");
+    }
+    if source.at != target.at {
+        return Beside::Differs("at");
+    }
+    let texts = [
+        ("actor", source.actor.as_deref(), target.actor.as_deref()),
+        ("reason", source.reason.as_deref(), target.reason.as_deref()),
+    ];
+    let attributes = Attribute::ALL.map(|attribute| {
+        let (source, target) = (source.attributes.get(attribute), target.attributes.get(attribute));
+        (attribute.name(), source, target)
+    });
+    let (mut lacks, mut more) = (false, false);
+    for (column, source, target) in texts.into_iter().chain(attributes) {
+        match (source, target) {
+            (Some(source), Some(target)) if source != target => return Beside::Differs(column),
+            (Some(_), None) => lacks = true,
+            (None, Some(_)) => more = true,
+            _ => {}
+        }
+    }
+    match (lacks, more) {
+        (true, _) => Beside::Lacks,
+        (false, true) => Beside::More,
+        (false, false) => Beside::Same,
+    }
+}
+
+/// Compares all slots; those that are missing are copied again, and their jobs looked at once more.
+pub(super) async fn prove(
+    transfer: &Transfer<'_>,
+    done: &mut Transferred,
+    each: &mut (impl FnMut(Progress) + Send),
+) -> Result<()> {
+    let mut source = Listing::new(transfer.from.all_events(EventQuery::default()));
+    let mut target = Listing::new(transfer.to.all_events(EventQuery::default()));
+    let (mut missing, mut again) = (Vec::new(), BTreeSet::new());
+    done.equal = true;
+    while let Some(event) = source.peek().await? {
+        let key = (event.subject.clone(), event.rank);
+        while target
+            .peek()
+            .await?
+            .is_some_and(|other| (&other.subject, other.rank) < (&key.0, key.1))
+        {
+            target.take();
+            done.extra += 1;
+        }
+        let Some(event) = source.take() else { break };
+        let other = match target.peek().await? {
+            Some(other) if (&other.subject, other.rank) == (&key.0, key.1) => target.take(),
+            _ => None,
+        };
+        done.compared += 1;
+        match other.map_or(Beside::Lacks, |other| beside(&event, &other)) {
+            Beside::Same => {}
+            Beside::More => done.equal = false,
+            Beside::Lacks => {
+                again.insert(event.subject.request_id());
+                missing.push(event);
+            }
+            Beside::Differs(column) => done.conflicts.push(Conflict::new(&event, column)),
+        }
+        if missing.len() == LARGEST_PAGE as usize {
+            send_again(transfer, &mut missing, done).await?;
+        }
+        if done.compared.is_multiple_of(u64::from(LARGEST_PAGE)) {
+            each(Progress {
+                doing: "proving",
+                slots: done.compared,
+            });
+        }
+    }
+    while target.peek().await?.is_some() {
+        target.take();
+        done.extra += 1;
+    }
+    send_again(transfer, &mut missing, done).await?;
+    done.proven = true;
+    for id in again {
+        done.proven &= one(transfer, id, done).await?;
+    }
+    done.equal &= done.extra == 0 && done.again == 0 && done.conflicts.is_empty();
+    Ok(())
+}
+
+async fn send_again(transfer: &Transfer<'_>, missing: &mut Vec<Event>, done: &mut Transferred) -> Result<()> {
+    let outcomes = transfer.send(missing).await?;
+    note(done, missing, &outcomes);
+    done.again += missing.len() as u64;
+    missing.clear();
+    Ok(())
+}
+
+/// Whether all slots of a job and its VMs stand in the target; what came meanwhile is copied.
+async fn one(transfer: &Transfer<'_>, id: Uuid, done: &mut Transferred) -> Result<bool> {
+    let query = EventQuery::default().request_id(id);
+    for _ in 0..LOOKS {
+        // The target first: what it is found to lack was in the source.
+        let target: Vec<_> = transfer.to.all_events(query.clone()).try_collect().await?;
+        let source: Vec<_> = transfer.from.all_events(query.clone()).try_collect().await?;
+        let mut missing = Vec::new();
+        for event in source {
+            let other = target
+                .iter()
+                .find(|other| (&other.subject, other.rank) == (&event.subject, event.rank));
+            match other.map_or(Beside::Lacks, |other| beside(&event, other)) {
+                Beside::Same | Beside::More => {}
+                Beside::Lacks => missing.push(event),
+                Beside::Differs(column) => done.conflicts.push(Conflict::new(&event, column)),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        send_again(transfer, &mut missing, done).await?;
+    }
+    Ok(false)
+}
