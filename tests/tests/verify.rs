@@ -210,7 +210,7 @@ async fn a_digest_that_was_changed_or_is_of_another_store_is_refused_with_its_li
             [&lines[..2], &lines[3..]].concat().join("\n") + "\n",
             ":6: does not fit",
         ),
-        ("a line more", whole.clone() + "{}\n", ":7: does not fit"),
+        ("a line more", whole.clone() + "{}\n", ":8: does not fit"),
         ("no digest", "{}\n".to_owned(), ":1: is no digest"),
         ("no JSON", lines[..2].join("\n") + "\nx\n", ":3: is neither"),
     ];
