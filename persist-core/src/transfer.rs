@@ -163,6 +163,10 @@ impl<'b> Transfer<'b> {
         let mark = ids.0.map(|id| format!("copy:{id}"));
         let mut done = Transferred::default();
         let mut place = self.place(mark.as_deref()).await?;
+        if place.since.is_none() && place.key.is_none() {
+            // Without an order of changes all of it is read again, which is how it began.
+            place = Place::default();
+        }
         let mut starts = 0;
         loop {
             if !place.whole {

@@ -219,10 +219,9 @@ async fn stats_count_and_measure_by_repository_and_runner() {
     let arguments = ["stats", "--since", &since, "--by", "repo"];
     let told = as_json(&place, &arguments);
     assert_eq!(told["live"], json!({"queued": 1}));
-    assert_eq!(
-        (&told["all"]["jobs"], &told["all"]["waited"]["p50_ms"]),
-        (&json!(4), &json!(10_000))
-    );
+    assert_eq!(told["all"]["jobs"], 4);
+    let waited = told["all"]["waited"]["p50_ms"].as_u64().unwrap();
+    assert!((9_990..=10_010).contains(&waited), "true to three digits: {told}");
     assert_eq!(told["groups"][0]["repo_url"], "https://example.org/a.git");
     assert_eq!(
         (&told["groups"][0]["jobs"], &told["groups"][1]["jobs"]),

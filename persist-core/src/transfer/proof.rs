@@ -60,16 +60,41 @@ fn beside(source: &Event, target: &Event) -> Beside {
     }
 }
 
-/// Compares all slots; those that are missing are copied again, and their jobs looked at once more.
+/// How often all is compared, while something is copied again each time.
+const PASSES: u32 = 3;
+
+/// Compares all slots; those that are missing are copied again, and then all is compared once more. What is copied again in the
+/// last pass is of jobs that are written meanwhile: these are looked at one by one.
 pub(super) async fn prove(
     transfer: &Transfer<'_>,
     done: &mut Transferred,
     each: &mut (impl FnMut(Progress) + Send),
 ) -> Result<()> {
+    for left in (0..PASSES).rev() {
+        let before = done.again;
+        let again = pass(transfer, done, each).await?;
+        if again.is_empty() || left == 0 {
+            done.equal &= done.extra == 0 && done.again == before && done.conflicts.is_empty();
+            done.proven = true;
+            for id in again {
+                done.proven &= one(transfer, id, done).await?;
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The jobs of which something was missing, and was copied again.
+async fn pass(
+    transfer: &Transfer<'_>,
+    done: &mut Transferred,
+    each: &mut (impl FnMut(Progress) + Send),
+) -> Result<BTreeSet<Uuid>> {
     let mut source = Listing::new(transfer.from.all_events(EventQuery::default()));
     let mut target = Listing::new(transfer.to.all_events(EventQuery::default()));
     let (mut missing, mut again) = (Vec::new(), BTreeSet::new());
-    done.equal = true;
+    (done.compared, done.extra, done.equal) = (0, 0, true);
     while let Some(event) = source.peek().await? {
         let key = (event.subject.clone(), event.rank);
         while target
@@ -110,12 +135,7 @@ pub(super) async fn prove(
         done.extra += 1;
     }
     send_again(transfer, &mut missing, done).await?;
-    done.proven = true;
-    for id in again {
-        done.proven &= one(transfer, id, done).await?;
-    }
-    done.equal &= done.extra == 0 && done.again == 0 && done.conflicts.is_empty();
-    Ok(())
+    Ok(again)
 }
 
 async fn send_again(transfer: &Transfer<'_>, missing: &mut Vec<Event>, done: &mut Transferred) -> Result<()> {
