@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::config::SqliteConfig;
 use crate::error::Failed;
 use crate::migrate::Migrator;
+use crate::owners::Keeper;
 use crate::store::Store;
 use crate::worker::{FLUSH, Times};
 use crate::{event, job, prune, records, vm};
@@ -24,6 +25,7 @@ pub struct SqliteBackend {
     store: Arc<Store>,
     deadlines: Deadlines,
     migrator: Migrator,
+    keeper: Keeper,
 }
 
 impl SqliteBackend {
@@ -55,10 +57,15 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let keeper = Keeper {
+            store: Arc::clone(&store),
+            deadlines,
+        };
         Ok(Self {
             store,
             deadlines,
             migrator,
+            keeper,
         })
     }
 
@@ -171,7 +178,7 @@ impl Capabilities for SqliteBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(&self.keeper)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

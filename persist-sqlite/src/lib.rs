@@ -27,6 +27,7 @@ mod job;
 mod merge;
 mod migrate;
 mod outbox;
+mod owners;
 mod prune;
 mod readers;
 mod records;
