@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job,
-    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Vm,
-    VmKey, VmQuery, time,
+    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Timestamp,
+    Vm, VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 
@@ -24,9 +24,9 @@ pub struct MemoryBackend {
     clock: Arc<dyn Clock>,
 }
 
-struct Store {
+pub(crate) struct Store {
     instance_id: Uuid,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
 }
 
 /// Weak, so that the registry keeps no store alive: its handles do.
@@ -91,11 +91,15 @@ impl MemoryBackend {
         }
     }
 
-    fn store(&self, operation: &'static str) -> Result<Arc<Store>> {
+    pub(crate) fn store(&self, operation: &'static str) -> Result<Arc<Store>> {
         self.store
             .lock()
             .clone()
             .ok_or_else(|| Error::new(ErrorKind::Closed, "this handle was closed").during(operation))
+    }
+
+    pub(crate) fn now(&self, operation: &'static str) -> Result<Timestamp> {
+        time::normalize("recorded_at", self.clock.now()).map_err(|error| error.during(operation))
     }
 }
 
@@ -124,8 +128,7 @@ impl PersistBackend for MemoryBackend {
         let mut outcomes = Vec::with_capacity(claims.len());
         // Chunked as on the other backends, so that readers get a turn between.
         for chunk in claims.chunks(CHUNK) {
-            let recorded_at =
-                time::normalize("recorded_at", self.clock.now()).map_err(|error| error.during("apply"))?;
+            let recorded_at = self.now("apply")?;
             let mut state = store.state.lock();
             outcomes.extend(chunk.iter().map(|claim| state.merge(claim, recorded_at)));
         }
@@ -199,7 +202,7 @@ impl Capabilities for MemoryBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(self)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
@@ -210,7 +213,7 @@ impl Capabilities for MemoryBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use persist_core::{EventOrder, JobState, JobUpdate, Timestamp, VmState, VmUpdate};
+    use persist_core::{EventOrder, JobState, JobUpdate, VmState, VmUpdate};
 
     fn at(second: i64) -> Timestamp {
         time::from_micros(second * 1_000_000).unwrap()

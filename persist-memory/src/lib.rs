@@ -17,6 +17,7 @@
 mod backend;
 mod event;
 mod job;
+mod owners;
 mod state;
 mod vm;
 

@@ -1,13 +1,13 @@
 //! All rows and the history, under one lock, and what moves them together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::ops::Bound;
 
 use foldhash::fast::RandomState;
 use persist_core::merge::{self, Fill, Row};
 use persist_core::{
-    Attribute, Claim, Order, Outcome, Prune, Pruned, Rank, State as SubjectState, Subject, TimeRange,
+    Attribute, Claim, Order, Outcome, Owner, Prune, Pruned, Rank, State as SubjectState, Subject, TimeRange,
     Timestamp, VmKey,
 };
 use uuid::Uuid;
@@ -21,12 +21,16 @@ pub(crate) struct State {
     pub(crate) jobs: Table<Uuid>,
     pub(crate) vms: Table<VmKey>,
     pub(crate) sequence: Sequence,
+    /// Who beats, by name.
+    pub(crate) owners: BTreeMap<String, Owner>,
 }
 
 impl State {
     /// Merges one claim: slot and row move together, as the caller holds the lock.
     pub(crate) fn merge(&mut self, claim: &Claim, recorded_at: Timestamp) -> Outcome {
-        let Self { jobs, vms, sequence } = self;
+        let Self {
+            jobs, vms, sequence, ..
+        } = self;
         match claim.subject() {
             Subject::Job(id) => jobs.merge(id, claim, recorded_at, sequence),
             Subject::Vm(key) => vms.merge(key, claim, recorded_at, sequence),

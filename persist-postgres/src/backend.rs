@@ -18,6 +18,7 @@ use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
 use crate::merge;
 use crate::migrate::Migrator;
+use crate::owners::Keeper;
 use crate::points::Points;
 use crate::session::Session;
 use crate::statements::Statements;
@@ -35,6 +36,7 @@ pub struct PostgresBackend {
     deadlines: Deadlines,
     instance_id: OnceLock<Uuid>,
     migrator: Migrator,
+    keeper: Keeper,
 }
 
 impl PostgresBackend {
@@ -64,6 +66,7 @@ impl PostgresBackend {
         let statements = Arc::new(Statements::new(schema.as_deref(), &prefix));
         Ok(Self {
             migrator,
+            keeper: Keeper::new(&pool, config.deadlines, &prefix),
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
             statements,
@@ -240,7 +243,7 @@ impl Capabilities for PostgresBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(&self.keeper)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

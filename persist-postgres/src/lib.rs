@@ -19,6 +19,7 @@ mod lane;
 mod lock;
 mod merge;
 mod migrate;
+mod owners;
 mod pgpass;
 mod points;
 mod prune;
