@@ -98,9 +98,12 @@ impl Owners for Keeper {
             let query = query.check()?;
             let arguments = arguments(&query)?;
             let rows = self.rows(OPERATION, self.deadlines.read, &self.orphans, arguments);
-            row::page(rows.await?, query.limit, |row| orphan(&row), |orphan| {
-                query.cursor(orphan)
-            })
+            row::page(
+                rows.await?,
+                query.limit,
+                |row| orphan(&row),
+                |orphan| query.cursor(orphan),
+            )
         };
         told.await.map_err(|error: Error| error.during(OPERATION))
     }
@@ -142,8 +145,8 @@ fn orphan(row: &PgRow) -> Result<Orphan> {
     let subject = Subject::new(id, &name);
     let table = if subject.is_vm() { "vms" } else { "jobs" };
     let word: String = value(table, row, 2)?;
-    let state = State::from_name(subject.is_vm(), &word)
-        .ok_or_else(|| row::unknown(table, "state", id, &word))?;
+    let state =
+        State::from_name(subject.is_vm(), &word).ok_or_else(|| row::unknown(table, "state", id, &word))?;
     let attempt = row::rank(table, id, value(table, row, 3)?).map(Rank::attempt)?;
     let kinds = OrphanKind::of([
         value(table, row, 6)?,

@@ -82,7 +82,10 @@ fn owner(row: &Row<'_>, now: usize) -> Result<Owner> {
         let what = format!("{OWNERS}.{name} of a row is {why}; the file is damaged or was edited");
         Error::new(ErrorKind::Corrupt, what).with("table", OWNERS)
     };
-    let number = |column| row.get::<_, i64>(column).map_err(|_| unreadable(column, NOT_OF_TYPE));
+    let number = |column| {
+        row.get::<_, i64>(column)
+            .map_err(|_| unreadable(column, NOT_OF_TYPE))
+    };
     let time = |column: usize| -> Result<Timestamp> {
         time::from_micros(number(column)?).ok_or_else(|| unreadable(column, NO_TIME))
     };

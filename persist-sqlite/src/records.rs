@@ -54,7 +54,10 @@ pub(crate) fn missing_of<C: AsRef<str>>(
     let mut select = connection.prepare_cached("SELECT name FROM pragma_table_xinfo(?1)")?;
     let rows = select.query_map([table], |row| row.get(0))?;
     let present = rows.collect::<Result<HashSet<String>, _>>()?;
-    let lacks = needed.iter().map(AsRef::as_ref).filter(|column| !present.contains(*column));
+    let lacks = needed
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|column| !present.contains(*column));
     Ok(lacks.map(|column| format!("{table}.{column}")).collect())
 }
 

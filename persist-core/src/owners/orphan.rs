@@ -62,7 +62,9 @@ impl OrphanKind {
     /// The kinds that apply, each told in its place of [`ALL`](Self::ALL). For backends.
     pub fn of(applies: [bool; 3]) -> Vec<Self> {
         let kinds = Self::ALL.into_iter().zip(applies);
-        kinds.filter_map(|(kind, applies)| applies.then_some(kind)).collect()
+        kinds
+            .filter_map(|(kind, applies)| applies.then_some(kind))
+            .collect()
     }
 }
 

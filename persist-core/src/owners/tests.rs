@@ -19,7 +19,11 @@ fn a_heartbeat_is_checked_and_cut_to_microseconds() {
         ),
     ];
     for (beat, field) in wrong {
-        assert_eq!(beat.check().unwrap_err().context("field"), Some(field), "{beat:?}");
+        assert_eq!(
+            beat.check().unwrap_err().context("field"),
+            Some(field),
+            "{beat:?}"
+        );
     }
     assert!(Heartbeat::new("x".repeat(128), (1 << 63) - 1).check().is_ok());
     assert_eq!(beat.overtaken().context("field"), Some("epoch"));

@@ -63,10 +63,7 @@ fn a_query_is_checked_and_normalised() {
     let wrong = [
         (OrphanQuery::default().limit(0), "limit"),
         (OrphanQuery::default().actor("x".repeat(129)), "actor"),
-        (
-            OrphanQuery::default().grace(Duration::from_secs(86_401)),
-            "grace",
-        ),
+        (OrphanQuery::default().grace(Duration::from_secs(86_401)), "grace"),
         (
             OrphanQuery::default().after(Some(Cursor::from_text("x"))),
             "after",
