@@ -10,7 +10,9 @@ use crate::import::ImportArgs;
 use crate::job::JobArgs;
 use crate::jobs::JobsArgs;
 use crate::migrate::MigrateAction;
+use crate::orphans::{self, OrphansArgs};
 use crate::record::RecordWhat;
+use crate::recover::{self, RecoverArgs};
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
 use crate::vms::VmsArgs;
@@ -84,6 +86,12 @@ pub(crate) enum Command {
     Vms(VmsArgs),
     /// Show a job: its VMs, its timeline, how long it waited and ran
     Job(JobArgs),
+    /// List live jobs and VMs that nobody seems to see to
+    #[command(after_help = orphans::AFTER_HELP)]
+    Orphans(OrphansArgs),
+    /// End what nobody sees to any more
+    #[command(arg_required_else_help = true, after_help = recover::AFTER_HELP)]
+    Recover(RecoverArgs),
     /// Look at the schema, bring it up, take it down
     #[command(arg_required_else_help = true)]
     Migrate {
