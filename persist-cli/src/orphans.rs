@@ -13,11 +13,12 @@ use crate::span::parse_span;
 use crate::table::{self, Heading, Heading::Fixed, Heading::Text};
 
 pub(crate) const AFTER_HELP: &str = "\
-Kinds: owner_gone      the orchestrator that reported it last has stopped beating, or was started anew since
-       vm_without_job  a live VM whose job has ended, or never came
-       job_without_vm  a running job that had VMs, of which none is live
+Kinds:
+  owner_gone      who reported it last has stopped beating, or was started anew since
+  vm_without_job  a live VM whose job has ended, or never came
+  job_without_vm  a running job that had VMs, of which none is live
 
-Example: what orchestrator-1 had left behind five minutes ago, for a script
+Example: what orchestrator-1 left behind at least five minutes ago, for a script
   persist --format jsonl orphans --kind owner_gone --actor orchestrator-1 --grace 5m --all";
 
 /// Which orphans.

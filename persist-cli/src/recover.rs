@@ -13,13 +13,13 @@ use crate::orphans::WhichOrphans;
 const REPORTER: &str = "persist:recover";
 
 pub(crate) const AFTER_HELP: &str = "\
-Jobs become lost, VMs failed, in their current attempts: what is reported later all the same heals a job, and a VM
-still becomes destroyed. Only what is stored changes; a VM that runs on is to be destroyed by hand. After an outage
-of the database let the orchestrators beat again first.
+Jobs become lost, VMs failed, in their current attempts. What is reported later all the same
+heals a job, and a VM still becomes destroyed. Only what is stored changes: a VM that runs on is
+to be destroyed by hand. After an outage of the database let the orchestrators beat again first.
 
 Example: look, then end what a host that burned down has left
   persist orphans --kind owner_gone --actor orchestrator-1
-  persist recover --mark lost --kind owner_gone --actor orchestrator-1 --reason 'host 7 burned down'";
+  persist recover --mark lost --kind owner_gone --actor orchestrator-1 --reason 'host 7 burned'";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mark {
