@@ -285,7 +285,6 @@ async fn a_killed_orchestrator(database: Database) {
 /// What a killed orchestrator left running is listed as orphans once its heartbeat has ended, and its next start ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_what_a_killed_orchestrator_left_is_orphaned_and_its_next_start_recovers_it() {
-    let [sqlite, postgres] = Database::BOTH.map(|database| tokio::spawn(a_killed_orchestrator(database)));
-    sqlite.await.unwrap();
-    postgres.await.unwrap();
+    let [sqlite, postgres] = Database::BOTH.map(a_killed_orchestrator);
+    tokio::join!(sqlite, postgres);
 }
