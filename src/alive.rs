@@ -55,7 +55,7 @@ impl Alive {
         let mut told = self.told.clone();
         if told.wait_for(|told| told.is_taken_over).await.is_err() {
             // Nobody beats any more.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -199,7 +199,7 @@ fn note(answer: Result<Owner>, actor: &str, tell: &watch::Sender<Told>, line: &O
             );
         }
         Some(held_back) => {
-            tracing::warn!(actor, kind, %error, held_back, "a heartbeat was not taken; trying again")
+            tracing::warn!(actor, kind, %error, held_back, "a heartbeat was not taken; trying again");
         }
         None => tracing::debug!(actor, kind, %error, "a heartbeat was not taken"),
     }
@@ -236,7 +236,9 @@ impl Persist {
         self.beating(actor, None, valid_for).start().await
     }
 
-    /// The same under a name and an epoch of one's own, such as a number that whoever starts the orchestrators counts up.
+    /// The same under a name and an epoch of one's own, such as a number that whoever starts the orchestrators counts up. With
+    /// the epoch of the run before it goes on as that one: what that had reported is no orphan, as it suits an orchestrator whose
+    /// VMs outlive it and that takes them up again.
     ///
     /// # Errors
     /// As [`keep_alive`](Self::keep_alive), and `InvalidInput` for an epoch that is lower than one that beat before: the error

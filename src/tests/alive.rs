@@ -17,7 +17,7 @@ const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 async fn beating(name: &str, policy: OnUnavailable) -> (Persist, Arc<AtomicU32>, Failure) {
     let open = Opener::new(name);
     let (beats, failure) = (Arc::clone(&open.beats), Arc::clone(&open.failure));
-    (connect(open, policy).await.unwrap(), beats, failure)
+    (connect(open, policy).await.expect("connects"), beats, failure)
 }
 
 fn epoch_of(alive: &Alive) -> u64 {

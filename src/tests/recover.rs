@@ -18,13 +18,18 @@ fn vm(number: u128, state: VmState) -> VmUpdate {
 
 async fn handle(name: &str, actor: &str) -> Persist {
     let builder = Persist::builder(Some(format!("memory:{name}"))).actor(actor);
-    builder.connect().await.unwrap()
+    builder.connect().await.expect("connects")
 }
 
 /// Two jobs and a VM that an earlier run has left, in a second attempt or a first, and one job of somebody else.
 async fn left(name: &str) -> Persist {
     let earlier = handle(name, "me").await;
-    drop(earlier.keep_alive(Duration::from_secs(60)).await.unwrap());
+    drop(
+        earlier
+            .keep_alive(Duration::from_secs(60))
+            .await
+            .expect("beats"),
+    );
     let updates = vec![
         job(1, JobState::Running).attempt(2).into(),
         vm(1, VmState::Running).into(),
@@ -32,17 +37,17 @@ async fn left(name: &str) -> Persist {
         job(3, JobState::Running).actor("other").into(),
         job(4, JobState::Succeeded).into(),
     ];
-    earlier.record(updates).await.unwrap();
+    earlier.record(updates).await.expect("is recorded");
     let now = handle(name, "me").await;
-    let all = now.events(&EventQuery::default()).await.unwrap().items;
-    let latest = all.iter().map(|slot| slot.recorded_at).max().unwrap();
+    let all = now.events(&EventQuery::default()).await.expect("is read").items;
+    let latest = all.iter().map(|slot| slot.recorded_at).max().expect("was recorded");
     // A later start than all of that, by the clock of the store.
     while now
         .keep_alive(Duration::from_secs(60))
         .await
-        .unwrap()
+        .expect("beats")
         .owner()
-        .unwrap()
+        .expect("has beaten")
         .started_at
         <= latest
     {
