@@ -6,6 +6,7 @@
 //! DATABASE_URL='sqlite://ci.db?mode=rwc' cargo run --example orchestrator -- examples/requests.jsonl
 //! ```
 //!
+//! It says that it is alive under a name (`ORCHESTRATOR`), and at its start ends what an earlier run of that name left open.
 //! A consumer reads requests, a scheduler runs each in a VM of a bounded pool, and the hooks tell persist what
 //! happened. The hypervisor is simulated from a seeded generator: the same requests end the same way every time.
 
@@ -14,7 +15,10 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use persist::{JobQuery, JobState, JobUpdate, Persist, Update, VmState, VmUpdate};
+use persist::{
+    JobQuery, JobState, JobUpdate, OnUnavailable, OrphanKind, OrphanQuery, Persist, Recovery, Update,
+    VmState, VmUpdate,
+};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Deserialize;
@@ -46,14 +50,50 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let file = file.unwrap_or_else(|| "examples/requests.jsonl".into());
     // History is optional to this orchestrator, so a database that is away must not stop the builds. Only a URL
     // that can never work is an error here. Where history matters more, use `Persist::builder`.
-    let persist = Persist::new(std::env::var("DATABASE_URL").ok()).await?;
+    let name = std::env::var("ORCHESTRATOR").unwrap_or_else(|_| "orchestrator-1".into());
+    let persist = Persist::builder(std::env::var("DATABASE_URL").ok())
+        .on_unavailable(OnUnavailable::BestEffort)
+        .actor(&name)
+        .connect()
+        .await?;
+    // Before the first hook: what comes before the first beat looks as if an earlier run had left it.
+    let alive = persist.keep_alive(heartbeat()?).await?;
+    if persist.is_enabled() {
+        recover(&persist, &name).await;
+    }
 
     let orchestrator = Orchestrator::new(persist.clone());
-    let endings = orchestrator.consume(&file).await?;
+    let endings = tokio::select! {
+        endings = orchestrator.consume(&file) => endings?,
+        // Two of one name would end each other's jobs.
+        () = alive.taken_over() => return Err("another orchestrator was started under this name".into()),
+    };
     print_summary(&persist, &endings).await;
     // After the last hook: lets accepted updates finish and refuses new ones.
     persist.close().await?;
     Ok(())
+}
+
+/// How long it counts as alive after its last beat.
+fn heartbeat() -> Result<Duration, Box<dyn Error>> {
+    let millis = std::env::var("HEARTBEAT_MS").map_or(Ok(15_000), |text| text.parse())?;
+    Ok(Duration::from_millis(millis))
+}
+
+/// Nothing of an earlier run goes on: its VMs are gone with their host's memory, and so are its jobs. An orchestrator whose VMs
+/// outlive it would look for them first, and destroy them.
+async fn recover(persist: &Persist, name: &str) {
+    let left = OrphanQuery::default().kinds([OrphanKind::OwnerGone]).actor(name);
+    let recovery = Recovery::of(left).reason("the orchestrator was started anew");
+    match persist.recover(&recovery).await {
+        Ok(recovered) => tracing::info!(
+            jobs = recovered.jobs,
+            vms = recovered.vms,
+            "ended what an earlier run left"
+        ),
+        // They stay listed by `persist orphans`; the builds go on.
+        Err(error) => tracing::error!(%error, "not recovered"),
+    }
 }
 
 /// Becomes true at the first Ctrl-C or SIGTERM.

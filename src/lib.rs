@@ -57,12 +57,14 @@
 //!
 //! **A store of one's own**: [`Persist::builder_over`]; **for tests**: `memory:`, or `memory:name` to share one.
 
+mod alive;
 mod attempts;
 mod builder;
 mod connector;
 mod heal;
 mod persist;
 mod powers;
+mod recover;
 mod retention;
 mod schema;
 mod scheme;
@@ -71,11 +73,13 @@ mod switch;
 #[cfg(all(test, feature = "memory"))]
 mod tests;
 
+pub use alive::Alive;
 pub use builder::{Builder, OnUnavailable};
 pub use persist::Persist;
 pub use persist_core::*;
 #[cfg(feature = "spool")]
 pub use persist_sqlite::{OutboxConfig, SqliteOutbox};
+pub use recover::{Recovered, Recovery};
 pub use retention::{RETENTION_ACTOR, Retention, RetentionTask};
 pub use scheme::{OpenOptions, open};
 #[cfg(feature = "spool")]

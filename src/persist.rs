@@ -93,6 +93,28 @@ impl Persist {
         }))
     }
 
+    pub(crate) fn actor(&self) -> Option<&str> {
+        self.0.actor.as_deref()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    /// Whether there is no database, and will be none.
+    pub(crate) fn is_off(&self) -> bool {
+        self.0.switch.is_disabled()
+    }
+
+    /// # Errors
+    /// As a read while persistence is off.
+    pub(crate) fn refuse_off(&self, operation: &'static str) -> Result<()> {
+        if self.is_off() {
+            self.0.switch.reader(operation)?;
+        }
+        Ok(())
+    }
+
     /// True from the first readiness until `close`, with a spool from the start; `health().mode` tells what is going on now.
     pub fn is_enabled(&self) -> bool {
         self.0.switch.is_enabled()

@@ -71,7 +71,7 @@ impl Changes for Switch {
         {
             return changes.hint().await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

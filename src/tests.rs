@@ -1,9 +1,11 @@
 //! The modes of the facade, over a driver that fails on demand and under a paused clock.
 
+mod alive;
 mod drained;
 mod flaky;
 mod held;
 mod outages;
+mod recover;
 mod spool;
 mod told;
 

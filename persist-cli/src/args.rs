@@ -12,8 +12,10 @@ use crate::import::ImportArgs;
 use crate::job::{self, JobArgs};
 use crate::jobs::JobsArgs;
 use crate::migrate::MigrateAction;
+use crate::orphans::{self, OrphansArgs};
 use crate::prune::{self, PruneArgs};
 use crate::record::RecordWhat;
+use crate::recover::{self, RecoverArgs};
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
 use crate::stats::{self, StatsArgs};
@@ -90,6 +92,12 @@ pub(crate) enum Command {
     /// Tell the story of a job: its VMs, its timeline, how long it waited and ran, and what is odd; also as of a time
     #[command(after_help = job::AFTER_HELP)]
     Job(JobArgs),
+    /// List live jobs and VMs that nobody seems to see to
+    #[command(after_help = orphans::AFTER_HELP)]
+    Orphans(OrphansArgs),
+    /// End what nobody sees to any more
+    #[command(arg_required_else_help = true, after_help = recover::AFTER_HELP)]
+    Recover(RecoverArgs),
     /// Look at the schema, bring it up, take it down
     #[command(arg_required_else_help = true)]
     Migrate {

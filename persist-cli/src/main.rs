@@ -16,9 +16,11 @@ mod jobs;
 mod listing;
 mod logging;
 mod migrate;
+mod orphans;
 mod output;
 mod prune;
 mod record;
+mod recover;
 mod signals;
 mod span;
 #[cfg(feature = "spool")]
@@ -71,6 +73,8 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Jobs(args) => jobs::run(args, context).await,
         Command::Vms(args) => vms::run(args, context).await,
         Command::Job(args) => job::run(args, context).await,
+        Command::Orphans(args) => orphans::run(args, context).await,
+        Command::Recover(args) => recover::run(args, context).await,
         Command::Migrate { action } => migrate::run(action, context).await,
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,

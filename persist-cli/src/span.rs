@@ -1,7 +1,9 @@
 //! Spans of time: how they are shown, and how they are typed.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
-use persist::{Clock, Result, SystemClock, Timestamp, time};
+use persist::{Clock, Error, Result, SystemClock, Timestamp, time};
 
 /// A span in the two largest units that tell something: `850 ms`, `4.2 s`, `3 min 5 s`, `2 h 3 min`, `4 d 2 h`.
 pub(crate) fn human(span: TimeDelta) -> String {
@@ -41,10 +43,10 @@ fn moment(text: &str, clock: &dyn Clock) -> Result<Timestamp> {
     }
 }
 
-/// A length of time: `90s`, `30m`, `2h`, `7d`.
-pub(crate) fn parse_span(text: &str) -> std::result::Result<std::time::Duration, String> {
-    let span = age(text).and_then(|span| span.to_std().ok());
-    span.ok_or_else(|| "is no length of time such as 90s, 30m, 2h or 7d".to_owned())
+/// A span: `90s`, `30m`, `2h`, `7d`.
+pub(crate) fn parse_span(text: &str) -> Result<Duration> {
+    let span = age(text).and_then(|age| age.to_std().ok());
+    span.ok_or_else(|| Error::invalid("span", "is no span such as 90s, 30m, 2h or 7d"))
 }
 
 fn age(text: &str) -> Option<TimeDelta> {
@@ -95,6 +97,15 @@ mod tests {
         );
         for wrong in ["", "h", "-1h", "1w", "4294967295d", "yesterday", "1é"] {
             assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn spans_are_ages() {
+        assert_eq!(parse_span("90s").unwrap(), Duration::from_secs(90));
+        assert_eq!(parse_span("0s").unwrap(), Duration::ZERO);
+        for wrong in ["", "60", "-1s", "1.5h", "2026-11-01T10:00:00Z"] {
+            assert!(parse_span(wrong).is_err(), "{wrong}");
         }
     }
 }

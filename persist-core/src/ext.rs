@@ -11,11 +11,12 @@ use uuid::Uuid;
 use crate::artefacts::{self, Artefact};
 use crate::backend::PersistBackend;
 use crate::cursor::Cursor;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventQuery};
 use crate::job::{Job, JobQuery};
 use crate::jsonl;
 use crate::limits::LARGEST_PAGE;
+use crate::owners::{Orphan, OrphanQuery};
 use crate::page::Page;
 use crate::stats::{self, Stats, StatsQuery};
 use crate::story::{AsOf, Story};
@@ -49,6 +50,17 @@ pub trait PersistExt: PersistBackend {
         pages(query.after.clone(), move |after| {
             let query = query.clone().after(after).limit(LARGEST_PAGE);
             async move { self.events(&query).await }
+        })
+    }
+
+    /// All orphans of a query, from its cursor on. `Unsupported` from a backend that knows of no owners.
+    fn all_orphans(&self, query: OrphanQuery) -> impl Stream<Item = Result<Orphan>> + Send {
+        pages(query.after.clone(), move |after| {
+            let query = query.clone().after(after).limit(LARGEST_PAGE);
+            async move {
+                let none = || Error::new(ErrorKind::Unsupported, "this backend knows of no owners");
+                self.owners().ok_or_else(none)?.orphans(&query).await
+            }
         })
     }
 

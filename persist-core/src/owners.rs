@@ -1,36 +1,51 @@
 //! The power to know who is alive: heartbeats of orchestrators, and what those that are gone left behind.
 
+mod orphan;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::attempt::Attempt;
-use crate::cursor::{self, Cursor, Position};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::page::Page;
-use crate::state::State;
-use crate::subject::Subject;
 use crate::time::{self, Timestamp};
+
+pub use orphan::{Orphan, OrphanKind, OrphanQuery};
 
 /// Who is alive, by the database's clock alone: the clocks of those that beat decide nothing.
 ///
 /// An orchestrator beats under the name that it stamps on its updates as `actor`, with a number of its start, the epoch.
 /// The owner of a live job or VM is the actor of its current slot, if that ever beat. It is gone when its last beat is
-/// older than it said that it may become, or when it has started anew since the slot was recorded.
+/// older than it said that it may become, or when it has started anew since the slot was recorded. A slot whose actor is
+/// unknown, or never beat, has no owner that could be gone.
+///
+/// A heartbeat has the deadline of a write, the others that of a read. All are cancel-safe, and `Closed` after close.
+///
+/// ```
+/// # use persist_core::{Heartbeat, OrphanQuery, PersistBackend, Result};
+/// # async fn example(backend: std::sync::Arc<dyn PersistBackend>, epoch: u64) -> Result<()> {
+/// let Some(owners) = backend.owners() else { return Ok(()) };
+/// owners.heartbeat(&Heartbeat::new("orchestrator-1", epoch)).await?;
+/// // What an earlier run of the same name had left is listed from now on.
+/// let left = owners.orphans(&OrphanQuery::default().actor("orchestrator-1")).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// Of each call: `SchemaMismatch` on a store that lacks the migration of owners, which is an optional one.
 #[async_trait]
 pub trait Owners: Debug + Send + Sync {
     /// Says that an orchestrator is alive, and returns what is known of it. The first beat of a higher epoch is a start anew.
     ///
     /// # Errors
     /// `InvalidInput` as [`Heartbeat::check`] says, and for an epoch below the one that beats: another instance has taken
-    /// over the name, and this one must not go on.
+    /// over the name, and this one must not go on. Such an error carries `epoch` as its `field`.
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Owner>;
 
-    /// All that ever beat, by name. There are as many as orchestrators.
+    /// All that ever beat, by the bytes of their names. There are as many as orchestrators.
     async fn list(&self) -> Result<Vec<Owner>>;
 
     /// A page of what is live and nobody seems to see to, by (`request_id`, `domain_name`). Reads live rows only.
@@ -89,9 +104,20 @@ impl Heartbeat {
         Ok(Self {
             actor,
             epoch: self.epoch,
-            valid_for: self.valid_for,
+            valid_for: to_micros(self.valid_for),
         })
     }
+
+    /// The error for a beat of an epoch that is not the latest. For backends.
+    pub fn overtaken(&self) -> Error {
+        let what = "is lower than the one that beats: another instance has taken over the name";
+        Error::invalid("epoch", what)
+    }
+}
+
+/// Cut to what every database stores.
+fn to_micros(span: Duration) -> Duration {
+    Duration::new(span.as_secs(), span.subsec_micros() * 1_000)
 }
 
 /// An orchestrator that has beaten.
@@ -141,225 +167,5 @@ impl Owner {
     }
 }
 
-/// Why something live seems to be left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum OrphanKind {
-    /// Its owner stopped beating, or has started anew since.
-    OwnerGone,
-    /// A live VM whose job has ended, or never came.
-    VmWithoutJob,
-    /// A running job without a live VM. Only of jobs that ever had one.
-    JobWithoutVm,
-}
-
-impl OrphanKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::OwnerGone, Self::VmWithoutJob, Self::JobWithoutVm];
-
-    /// The stable snake-case word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OwnerGone => "owner_gone",
-            Self::VmWithoutJob => "vm_without_job",
-            Self::JobWithoutVm => "job_without_vm",
-        }
-    }
-}
-
-/// A live job or VM that seems to be left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Columns", try_from = "Columns")]
-#[non_exhaustive]
-pub struct Orphan {
-    /// The job or VM.
-    pub subject: Subject,
-    /// Its current state, which is live.
-    pub state: State,
-    /// Its current attempt.
-    pub attempt: Attempt,
-    /// Why, the first of [`OrphanKind::ALL`] before the others.
-    pub kinds: Vec<OrphanKind>,
-    /// Who reported the current slot.
-    pub actor: Option<String>,
-    /// When the current slot was claimed, by the database's clock.
-    pub recorded_at: Timestamp,
-}
-
-impl Orphan {
-    /// For backends.
-    pub fn new(
-        subject: Subject,
-        state: State,
-        attempt: Attempt,
-        kinds: Vec<OrphanKind>,
-        actor: Option<String>,
-        recorded_at: Timestamp,
-    ) -> Self {
-        Self {
-            subject,
-            state,
-            attempt,
-            kinds,
-            actor,
-            recorded_at,
-        }
-    }
-}
-
-/// The serialised form: the names of the columns.
-#[derive(Serialize, Deserialize)]
-struct Columns {
-    request_id: Uuid,
-    domain_name: Option<String>,
-    state: String,
-    attempt: Attempt,
-    kinds: Vec<OrphanKind>,
-    actor: Option<String>,
-    #[serde(with = "time::rfc3339")]
-    recorded_at: Timestamp,
-}
-
-impl From<Orphan> for Columns {
-    fn from(orphan: Orphan) -> Self {
-        Self {
-            request_id: orphan.subject.request_id(),
-            domain_name: Some(orphan.subject.domain_name().to_owned()).filter(|name| !name.is_empty()),
-            state: orphan.state.name().to_owned(),
-            attempt: orphan.attempt,
-            kinds: orphan.kinds,
-            actor: orphan.actor,
-            recorded_at: orphan.recorded_at,
-        }
-    }
-}
-
-impl TryFrom<Columns> for Orphan {
-    type Error = Error;
-
-    fn try_from(columns: Columns) -> Result<Self> {
-        let subject = Subject::new(
-            columns.request_id,
-            columns.domain_name.as_deref().unwrap_or_default(),
-        );
-        let state = State::from_name(subject.is_vm(), &columns.state)
-            .ok_or_else(|| Error::invalid("state", "is not a state of this kind of subject"))?;
-        Ok(Self::new(
-            subject,
-            state,
-            columns.attempt,
-            columns.kinds,
-            columns.actor,
-            columns.recorded_at,
-        ))
-    }
-}
-
-/// Which orphans.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct OrphanQuery {
-    /// Only for any of these reasons; empty for any.
-    pub kinds: Vec<OrphanKind>,
-    /// Only what this actor reported last.
-    pub actor: Option<String>,
-    /// Only where the current slot was recorded at least this long ago, by the database's clock: VMs and their jobs are
-    /// reported one after the other. None unless set.
-    pub grace: Duration,
-    /// Continue after this cursor.
-    pub after: Option<Cursor>,
-    /// Rows of the page: 1 to 1,000, 50 unless set.
-    pub limit: u32,
-}
-
-impl Default for OrphanQuery {
-    fn default() -> Self {
-        Self {
-            kinds: Vec::new(),
-            actor: None,
-            grace: Duration::ZERO,
-            after: None,
-            limit: limits::PAGE,
-        }
-    }
-}
-
-impl OrphanQuery {
-    /// Only for any of these reasons.
-    #[must_use]
-    pub fn kinds(mut self, kinds: impl IntoIterator<Item = OrphanKind>) -> Self {
-        self.kinds = kinds.into_iter().collect();
-        self
-    }
-
-    /// Only what this actor reported last.
-    #[must_use]
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.actor = Some(actor.into());
-        self
-    }
-
-    /// Only where the current slot was recorded at least this long ago.
-    #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// After this cursor.
-    #[must_use]
-    pub fn after(mut self, after: Option<Cursor>) -> Self {
-        self.after = after;
-        self
-    }
-
-    /// At most this many rows.
-    #[must_use]
-    pub fn limit(mut self, limit: u32) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// Checks and normalises. Every backend calls this first.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a limit outside 1–1,000, an actor that is too long, a grace above 24 h, a damaged cursor, and one
-    /// of another listing.
-    pub fn check(&self) -> Result<Self> {
-        limits::page(self.limit)?;
-        self.position()?;
-        if self.grace > *HEARTBEAT.end() {
-            return Err(Error::invalid("grace", "must be at most 24 h"));
-        }
-        let mut query = self.clone();
-        query.actor = limits::text("actor", query.actor, limits::ACTOR_BYTES)?;
-        query.kinds.sort_unstable();
-        query.kinds.dedup();
-        Ok(query)
-    }
-
-    /// The subject that the page begins after.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a cursor that does not belong here.
-    pub fn position(&self) -> Result<Option<Subject>> {
-        match self.after.as_ref().map(Cursor::decode).transpose()? {
-            None => Ok(None),
-            Some(Position::Orphan(id, name)) => Ok(Some(Subject::new(id, &name))),
-            Some(_) => Err(cursor::foreign()),
-        }
-    }
-
-    /// The cursor after this orphan.
-    pub fn cursor(&self, orphan: &Orphan) -> Cursor {
-        let (id, name): (Uuid, &str) = orphan.subject.key();
-        Cursor::encode(&Position::Orphan(id, name.to_owned()))
-    }
-
-    /// Whether an orphan for these reasons is asked for.
-    pub fn wants(&self, kinds: &[OrphanKind]) -> bool {
-        !kinds.is_empty() && (self.kinds.is_empty() || kinds.iter().any(|kind| self.kinds.contains(kind)))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job,
     JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock,
-    Vm, VmKey, VmQuery, time,
+    Timestamp, Vm, VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 
@@ -97,6 +97,10 @@ impl MemoryBackend {
             .clone()
             .ok_or_else(|| Error::new(ErrorKind::Closed, "this handle was closed").during(operation))
     }
+
+    pub(crate) fn now(&self, operation: &'static str) -> Result<Timestamp> {
+        time::normalize("recorded_at", self.clock.now()).map_err(|error| error.during(operation))
+    }
 }
 
 impl Default for MemoryBackend {
@@ -124,8 +128,7 @@ impl PersistBackend for MemoryBackend {
         let mut outcomes = Vec::with_capacity(claims.len());
         // Chunked as on the other backends, so that readers get a turn between.
         for chunk in claims.chunks(CHUNK) {
-            let recorded_at =
-                time::normalize("recorded_at", self.clock.now()).map_err(|error| error.during("apply"))?;
+            let recorded_at = self.now("apply")?;
             let mut state = store.state.lock();
             outcomes.extend(chunk.iter().map(|claim| state.merge(claim, recorded_at)));
         }
@@ -199,7 +202,7 @@ impl Capabilities for MemoryBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(self)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
@@ -214,7 +217,7 @@ impl Capabilities for MemoryBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use persist_core::{EventOrder, JobState, JobUpdate, Timestamp, VmState, VmUpdate};
+    use persist_core::{EventOrder, JobState, JobUpdate, VmState, VmUpdate};
 
     fn at(second: i64) -> Timestamp {
         time::from_micros(second * 1_000_000).unwrap()

@@ -17,7 +17,7 @@ pub(crate) struct Recorded {
     /// What the slot holds since another claim filled blanks of it.
     filled: Option<Box<Slot>>,
     seq: i64,
-    recorded_at: Timestamp,
+    pub(crate) recorded_at: Timestamp,
 }
 
 impl Recorded {

@@ -18,6 +18,7 @@ mod backend;
 mod event;
 mod job;
 mod marks;
+mod owners;
 mod state;
 mod vm;
 

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use foldhash::fast::RandomState;
 use persist_core::merge::{self, Fill, Row};
 use persist_core::{
-    Attribute, Claim, Order, Outcome, Prune, Pruned, Rank, State as SubjectState, Subject, TimeRange,
+    Attribute, Claim, Order, Outcome, Owner, Prune, Pruned, Rank, State as SubjectState, Subject, TimeRange,
     Timestamp, VmKey,
 };
 use uuid::Uuid;
@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) vms: Table<VmKey>,
     pub(crate) sequence: Sequence,
     pub(crate) marks: BTreeMap<String, String>,
+    /// Who beats, by name.
+    pub(crate) owners: BTreeMap<String, Owner>,
 }
 
 impl State {

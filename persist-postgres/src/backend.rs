@@ -19,6 +19,7 @@ use crate::error::{Phase, classify};
 use crate::marks::Marked;
 use crate::merge;
 use crate::migrate::Migrator;
+use crate::owners::Keeper;
 use crate::points::Points;
 use crate::session::Session;
 use crate::statements::Statements;
@@ -37,6 +38,7 @@ pub struct PostgresBackend {
     instance_id: OnceLock<Uuid>,
     migrator: Migrator,
     marks: Marked,
+    keeper: Keeper,
 }
 
 impl PostgresBackend {
@@ -72,6 +74,7 @@ impl PostgresBackend {
         Ok(Self {
             migrator,
             marks,
+            keeper: Keeper::new(&pool, config.deadlines, &prefix),
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
             statements,
@@ -248,7 +251,7 @@ impl Capabilities for PostgresBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(&self.keeper)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

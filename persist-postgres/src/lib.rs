@@ -20,6 +20,7 @@ mod lock;
 mod marks;
 mod merge;
 mod migrate;
+mod owners;
 mod pgpass;
 mod points;
 mod prune;

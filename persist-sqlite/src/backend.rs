@@ -16,6 +16,7 @@ use crate::config::SqliteConfig;
 use crate::error::Failed;
 use crate::marks::Marked;
 use crate::migrate::Migrator;
+use crate::owners::Keeper;
 use crate::store::Store;
 use crate::worker::{FLUSH, Times};
 use crate::{event, job, prune, records, vm};
@@ -27,6 +28,7 @@ pub struct SqliteBackend {
     deadlines: Deadlines,
     migrator: Migrator,
     marks: Marked,
+    keeper: Keeper,
 }
 
 impl SqliteBackend {
@@ -62,11 +64,16 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let keeper = Keeper {
+            store: Arc::clone(&store),
+            deadlines,
+        };
         Ok(Self {
             store,
             deadlines,
             migrator,
             marks,
+            keeper,
         })
     }
 
@@ -179,7 +186,7 @@ impl Capabilities for SqliteBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(&self.keeper)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -28,6 +28,7 @@ mod marks;
 mod merge;
 mod migrate;
 mod outbox;
+mod owners;
 mod prune;
 mod readers;
 mod records;

@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use crate::error::Failed;
 
-/// The database's clock, in microseconds. SQLite's has milliseconds, and counts in floating point.
-pub(crate) const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000";
+pub(crate) use persist_core::sql::SQLITE_NOW as NOW;
 
 /// Reads the records, of which there may be none.
 pub(crate) fn read(connection: &Connection) -> Result<Records, Failed> {
@@ -39,15 +38,27 @@ pub(crate) fn read(connection: &Connection) -> Result<Records, Failed> {
 
 /// The columns that statements of ours name and the tables don't have, as `table.column`.
 pub(crate) fn missing(connection: &Connection) -> Result<Vec<String>, Failed> {
-    let mut select = connection.prepare_cached("SELECT name FROM pragma_table_xinfo(?1)")?;
     let mut missing = Vec::new();
     for (table, needed) in sql::named_columns() {
-        let rows = select.query_map([table], |row| row.get(0))?;
-        let present = rows.collect::<Result<HashSet<String>, _>>()?;
-        let lacks = needed.into_iter().filter(|column| !present.contains(column));
-        missing.extend(lacks.map(|column| format!("{table}.{column}")));
+        missing.extend(missing_of(connection, table, &needed)?);
     }
     Ok(missing)
+}
+
+/// Those of one table.
+pub(crate) fn missing_of<C: AsRef<str>>(
+    connection: &Connection,
+    table: &str,
+    needed: &[C],
+) -> Result<Vec<String>, Failed> {
+    let mut select = connection.prepare_cached("SELECT name FROM pragma_table_xinfo(?1)")?;
+    let rows = select.query_map([table], |row| row.get(0))?;
+    let present = rows.collect::<Result<HashSet<String>, _>>()?;
+    let lacks = needed
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|column| !present.contains(*column));
+    Ok(lacks.map(|column| format!("{table}.{column}")).collect())
 }
 
 /// The identity of the store.

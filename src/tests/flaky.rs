@@ -28,6 +28,7 @@ pub(super) struct Flaky {
     failure: Failure,
     held: Held,
     writes: Arc<AtomicU32>,
+    beats: Arc<AtomicU32>,
     /// As its opener says.
     is_well: bool,
 }
@@ -109,6 +110,23 @@ impl PersistBackend for Flaky {
     }
 }
 
+#[async_trait]
+impl Owners for Flaky {
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Owner> {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+        self.answer()?;
+        self.store().heartbeat(beat).await
+    }
+    async fn list(&self) -> Result<Vec<Owner>> {
+        self.answer()?;
+        self.store().list().await
+    }
+    async fn orphans(&self, query: &OrphanQuery) -> Result<Page<Orphan>> {
+        self.answer()?;
+        self.store().orphans(query).await
+    }
+}
+
 impl Capabilities for Flaky {
     fn schema(&self) -> Option<&dyn Schema> {
         None
@@ -119,7 +137,7 @@ impl Capabilities for Flaky {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(self)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
@@ -139,6 +157,7 @@ pub(super) struct Opener {
     pub(super) failure: Failure,
     pub(super) held: Held,
     pub(super) writes: Arc<AtomicU32>,
+    pub(super) beats: Arc<AtomicU32>,
     pub(super) panics: bool,
     /// Whether what it opens answers when asked for its health, whatever fails.
     pub(super) is_well: bool,
@@ -163,6 +182,7 @@ impl Opener {
             failure: Failure::default(),
             held: Held::default(),
             writes: Arc::default(),
+            beats: Arc::default(),
             panics: false,
             is_well: false,
         }
@@ -176,6 +196,7 @@ impl Opener {
             failure: Arc::clone(failure),
             held: Arc::clone(&self.held),
             writes: Arc::clone(&self.writes),
+            beats: Arc::clone(&self.beats),
             is_well: self.is_well,
         }
     }
@@ -197,7 +218,10 @@ pub(super) fn connector(open: Opener) -> Connector {
     Connector {
         open: Arc::new(open),
         name: "memory",
-        powers: crate::powers::Powers::default(),
+        powers: crate::powers::Powers {
+            owners: true,
+            ..Default::default()
+        },
         migrate: true,
         lasting: true,
         reopens: true,

@@ -14,7 +14,7 @@ use crate::*;
 
 /// The lines of a log.
 #[derive(Debug, Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+pub(super) struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -28,7 +28,7 @@ impl io::Write for Lines {
 
 impl Lines {
     /// Those of this thread, until the guard goes.
-    fn read() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(super) fn read() -> (Self, tracing::subscriber::DefaultGuard) {
         // With one subscriber alone, who first comes by a line of the program decides for all threads whether it is wanted:
         // a test that reads none would silence it here.
         static ANOTHER: LazyLock<tracing::Dispatch> = LazyLock::new(|| tracing_subscriber::registry().into());
@@ -44,7 +44,7 @@ impl Lines {
         (lines, tracing::subscriber::set_default(subscriber))
     }
 
-    fn of(&self, level: &str, what: &str) -> Vec<String> {
+    pub(super) fn of(&self, level: &str, what: &str) -> Vec<String> {
         let lines = self.0.lock();
         let is_meant = |line: &&String| line.trim_start().starts_with(level) && line.contains(what);
         lines.iter().filter(is_meant).cloned().collect()

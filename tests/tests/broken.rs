@@ -23,7 +23,7 @@ const AT_ONCE: usize = 4;
 
 /// Long ways over ground that other cases cover. They would take most of the time, so that only the healthy
 /// backend and those that they are there for are asked, and the others with `--include-ignored`.
-const LONG: [&str; 21] = [
+const LONG: [&str; 22] = [
     "batches::any_batch_is_as_one_by_one",
     "batches::every_order_of_a_batch_is_as_one_by_one",
     "batches::every_size_around_a_chunk_is_taken",
@@ -41,6 +41,7 @@ const LONG: [&str; 21] = [
     "join::a_day_that_is_told_twice_is_told_once",
     "join::every_order_of_a_jobs_updates_gives_one_row",
     "join::two_stores_that_read_each_others_export_are_equal",
+    "orphan_queries::what_is_younger_than_the_grace_is_not_told",
     "pages::every_size_of_page_walks_along_the_same_rows",
     "pages::streams_go_beyond_a_page",
     "queries::any_combination_of_filters_means_what_matches_says",

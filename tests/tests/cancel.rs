@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::future::BoxFuture;
-use persist::{EventQuery, JobQuery, JobState, PersistBackend, Prune, VmKey, VmQuery};
+use persist::{
+    EventQuery, Heartbeat, JobQuery, JobState, OrphanQuery, PersistBackend, Prune, VmKey, VmQuery,
+};
 use persist_tests::cluster::shared;
 use persist_tests::place::{self, Database, Place};
 use persist_tests::{process, sample};
@@ -32,7 +34,7 @@ async fn ended_within(waits: u32, call: impl Future) -> bool {
 type Call = fn(Arc<dyn PersistBackend>, u64) -> BoxFuture<'static, ()>;
 
 /// Every operation, on the n-th job.
-const CALLS: [(&str, Call); 8] = [
+const CALLS: [(&str, Call); 10] = [
     ("apply", |backend, n| {
         Box::pin(async move {
             let updates = [
@@ -70,6 +72,18 @@ const CALLS: [(&str, Call); 8] = [
     ("prune", |backend, n| {
         Box::pin(async move {
             let _ = backend.prune(&Prune::default().ids([sample::id(n - 1)])).await;
+        })
+    }),
+    ("heartbeat", |backend, n| {
+        Box::pin(async move {
+            let owners = backend.owners().unwrap();
+            let _ = owners.heartbeat(&Heartbeat::new("me", n)).await;
+        })
+    }),
+    ("orphans", |backend, _| {
+        Box::pin(async move {
+            let owners = backend.owners().unwrap();
+            let _ = owners.orphans(&OrphanQuery::default()).await;
         })
     }),
     ("health", |backend, _| {

@@ -16,6 +16,8 @@ mod listings;
 mod load;
 #[path = "counters/log.rs"]
 mod log;
+#[path = "counters/orphans.rs"]
+mod orphans;
 #[path = "counters/plans_postgres.rs"]
 mod plans_postgres;
 #[path = "counters/plans_sqlite.rs"]

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use persist::JobState;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use persist::{JobQuery, JobState, PersistExt as _, VmQuery, VmState};
 use persist_core::Update;
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Ran, Running};
@@ -119,6 +120,17 @@ async fn p3_sigterm_lets_an_import_end_what_is_in_flight() {
     backend.close().await.unwrap();
 }
 
+/// How long the example counts as alive after its last beat.
+const HEARTBEAT_MS: &str = "4000";
+
+fn example(place: &Place) -> Command {
+    let mut command = process::example("orchestrator");
+    command
+        .env("DATABASE_URL", place.url())
+        .env("HEARTBEAT_MS", HEARTBEAT_MS);
+    command
+}
+
 /// The example orchestrator, some jobs running for so long, and more than it runs at a time accepted.
 async fn orchestrator(place: &Place, takes_ms: u32) -> (Running, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -129,9 +141,7 @@ async fn orchestrator(place: &Place, takes_ms: u32) -> (Running, tempfile::TempD
     };
     let all: Vec<_> = (1..=12).map(|n| request(n).to_string()).collect();
     lines::write(&requests, &all);
-    let mut command = process::example("orchestrator");
-    command.arg(requests).env("DATABASE_URL", place.url());
-    let running = Running::start(&mut command);
+    let running = Running::start(example(place).arg(requests));
     process::until("it runs some, and others wait", async || {
         let is_running = place.count("FROM events WHERE state = 'running'").await > 0;
         is_running && place.count("FROM jobs").await > 8
@@ -201,4 +211,80 @@ async fn p4_what_a_killed_orchestrator_left_running_is_listed_and_can_be_ended()
         place::fold_holds(&backend).await;
         backend.close().await.unwrap();
     }
+}
+
+/// What `persist orphans` lists of the example, by key.
+fn orphans(place: &Place) -> Vec<String> {
+    let arguments = [
+        "--database-url",
+        place.url(),
+        "--format",
+        "jsonl",
+        "orphans",
+        "--kind",
+        "owner_gone",
+        "--actor",
+        "orchestrator-1",
+        "--grace",
+        "0s",
+        "--all",
+    ];
+    let listed = process::run(&mut process::persist(arguments)).ok().stdout;
+    let key = |line: &str| {
+        let orphan: serde_json::Value = serde_json::from_str(line).unwrap();
+        let name = orphan["domain_name"].as_str().unwrap_or_default();
+        format!("{}/{name}", orphan["request_id"].as_str().unwrap())
+    };
+    listed.lines().map(key).collect()
+}
+
+async fn a_killed_orchestrator(database: Database) {
+    let place = Place::empty(database);
+    let backend = place.migrated().await.unwrap();
+    let (mut orchestrator, _folder) = orchestrator(&place, 60_000).await;
+    process::until("what it runs is seen to", async || orphans(&place).is_empty()).await;
+    orchestrator.kill();
+    let live = async || {
+        let jobs = backend.all_jobs(JobQuery::default().states([JobState::Queued, JobState::Running]));
+        let vms = backend.all_vms(VmQuery::default().states([VmState::Prepared, VmState::Running]));
+        let jobs = jobs.map_ok(|job| format!("{}/", job.request_id));
+        let vms = vms.map_ok(|vm| format!("{}/{}", vm.request_id, vm.domain_name));
+        let mut keys: Vec<_> = jobs.chain(vms).try_collect().await.unwrap();
+        keys.sort();
+        keys
+    };
+    let left = live().await;
+    assert!(
+        left.iter().any(|key| key.ends_with('/')),
+        "{database:?}: {left:?}"
+    );
+    assert!(
+        left.iter().any(|key| !key.ends_with('/')),
+        "{database:?}: {left:?}"
+    );
+    process::until("its heartbeat ends", async || orphans(&place) == left).await;
+
+    let requests = tempfile::tempdir().unwrap();
+    let none = requests.path().join("none.jsonl");
+    lines::write(&none, &[]);
+    let ran = process::run(example(&place).arg(&none)).ok();
+    assert!(
+        ran.stderr.contains("ended what an earlier run left"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(live().await, [""; 0], "{database:?}");
+    assert_eq!(orphans(&place), [""; 0], "{database:?}");
+    let told = "WHERE actor = 'orchestrator-1' AND reason = 'the orchestrator was started anew'";
+    let ended = place.count(&format!("FROM events {told}")).await;
+    assert_eq!(ended, left.len() as u64, "{database:?}: each once");
+    place::fold_holds(&backend).await;
+    backend.close().await.unwrap();
+}
+
+/// What a killed orchestrator left running is listed as orphans once its heartbeat has ended, and its next start ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_what_a_killed_orchestrator_left_is_orphaned_and_its_next_start_recovers_it() {
+    let [sqlite, postgres] = Database::BOTH.map(a_killed_orchestrator);
+    tokio::join!(sqlite, postgres);
 }

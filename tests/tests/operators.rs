@@ -89,10 +89,7 @@ async fn prune_tells_first_removes_by_batches_and_leaves_the_living() {
                 &["prune", "--state", "running", "--yes"],
                 "a live job is removed only when its id is named",
             ),
-            (
-                &["prune", "--older-than", "soon", "--yes"],
-                "is no length of time",
-            ),
+            (&["prune", "--older-than", "soon", "--yes"], "is no span such as"),
         ] {
             let refused = persist(&place, wrong).exits(2);
             assert!(refused.stderr.contains(told), "{wrong:?}: {}", refused.stderr);

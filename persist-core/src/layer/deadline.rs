@@ -1,5 +1,7 @@
 //! Ends every call by its deadline, whatever the backend under it does.
 
+mod owners;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,7 +197,7 @@ impl<B: PersistBackend + ?Sized> Capabilities for Deadlined<B> {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        self.inner.owners()
+        self.inner.owners().map(|_| self as &dyn Owners)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -115,6 +115,23 @@ impl PersistBackend for Stub {
     }
 }
 
+#[async_trait]
+impl Owners for Stub {
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Owner> {
+        self.call().await?;
+        let at = SystemClock.now();
+        Ok(Owner::new(beat.actor.clone(), beat.epoch, at, at, at, at))
+    }
+    async fn list(&self) -> Result<Vec<Owner>> {
+        self.call().await?;
+        Ok(Vec::new())
+    }
+    async fn orphans(&self, _: &OrphanQuery) -> Result<Page<Orphan>> {
+        self.call().await?;
+        Ok(Page::new(Vec::new(), None))
+    }
+}
+
 impl Capabilities for Stub {
     fn schema(&self) -> Option<&dyn Schema> {
         None
@@ -125,7 +142,7 @@ impl Capabilities for Stub {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
-        None
+        Some(self)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -6,6 +6,7 @@
 mod event;
 mod job;
 mod merge;
+mod owners;
 mod select;
 mod table;
 mod vm;
@@ -13,6 +14,7 @@ mod vm;
 pub use event::events;
 pub use job::{job, jobs};
 pub use merge::slot_conflict;
+pub use owners::{ORPHAN_COLUMNS, OWNER_COLUMNS, OWNERS, SQLITE_NOW, heartbeat, orphans, owners};
 pub use select::Statement;
 pub use table::{
     EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, named_columns, state_list,

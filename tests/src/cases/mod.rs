@@ -18,7 +18,10 @@ mod join;
 mod keys;
 mod limits;
 mod orders;
+mod orphan_queries;
+mod orphans;
 mod outcomes;
+mod owners;
 mod pages;
 mod prune;
 mod prune_beside_writers;
@@ -66,6 +69,9 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     told::CASES,
     transfer::CASES,
     health::CASES,
+    owners::CASES,
+    orphans::CASES,
+    orphan_queries::CASES,
     closing::CASES,
 ];
 

@@ -40,6 +40,15 @@ async fn is_cut<T: std::fmt::Debug>(operation: &str, after: u64, call: impl Futu
 }
 
 #[tokio::test(start_paused = true)]
+async fn heartbeats_and_orphans_that_hang_end_at_the_deadlines_of_a_write_and_a_read() {
+    let layer = layer(Manner::Hangs);
+    let owners = layer.owners().unwrap();
+    is_cut("heartbeat", 10, owners.heartbeat(&Heartbeat::new("me", 1))).await;
+    is_cut("owners", 5, owners.list()).await;
+    is_cut("orphans", 5, owners.orphans(&OrphanQuery::default())).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_call_that_hangs_ends_at_its_deadline() {
     let layer = layer(Manner::Hangs);
     let id = Uuid::from_u128(1);
