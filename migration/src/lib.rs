@@ -14,7 +14,9 @@
 
 pub mod adopt;
 mod changes;
+pub mod drift;
 mod endings;
+pub mod expected;
 mod history;
 mod migration;
 mod owners;
@@ -22,6 +24,7 @@ mod ranks;
 pub mod records;
 mod room;
 mod seed;
+pub mod shape;
 
 pub use migration::{Migration, Step};
 
