@@ -18,6 +18,7 @@ pub mod drift;
 mod endings;
 pub mod expected;
 mod history;
+pub mod known;
 mod migration;
 mod owners;
 mod ranks;
@@ -26,7 +27,8 @@ mod room;
 mod seed;
 pub mod shape;
 
-pub use migration::{Migration, Step};
+pub use history::SQLITE_UUID;
+pub use migration::{Migration, Step, rebuilt};
 
 use persist_core::sql::Dialect;
 

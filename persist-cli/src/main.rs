@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod context;
 mod database;
+mod doctor;
 mod exit;
 mod export;
 mod health;
@@ -69,6 +70,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Migrate { action } => migrate::run(action, context).await,
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Bench(args) => bench::run(args, context).await,
         Command::Health => health::run(context).await,
         Command::Completions { shell } => {

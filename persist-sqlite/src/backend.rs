@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::config::SqliteConfig;
 use crate::error::Failed;
+use crate::inspect::Inspector;
 use crate::migrate::Migrator;
 use crate::store::Store;
 use crate::worker::{FLUSH, Times};
@@ -24,6 +25,7 @@ pub struct SqliteBackend {
     store: Arc<Store>,
     deadlines: Deadlines,
     migrator: Migrator,
+    inspector: Inspector,
 }
 
 impl SqliteBackend {
@@ -55,7 +57,12 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let inspector = Inspector {
+            store: Arc::clone(&store),
+            deadlines,
+        };
         Ok(Self {
+            inspector,
             store,
             deadlines,
             migrator,
@@ -175,7 +182,7 @@ impl Capabilities for SqliteBackend {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
-        None
+        Some(&self.inspector)
     }
 }
 
