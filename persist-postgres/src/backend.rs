@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health,
     Inspect, Job, JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema,
-    UpdateOutcome, Vm, VmKey, VmQuery,
+    SystemClock, UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::config::PostgresConfig;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
+use crate::inspect::Inspector;
 use crate::merge;
 use crate::migrate::Migrator;
 use crate::points::Points;
@@ -35,6 +36,7 @@ pub struct PostgresBackend {
     deadlines: Deadlines,
     instance_id: OnceLock<Uuid>,
     migrator: Migrator,
+    inspector: Inspector,
 }
 
 impl PostgresBackend {
@@ -61,9 +63,17 @@ impl PostgresBackend {
             prefix: Arc::clone(&prefix),
             deadlines: config.deadlines,
         };
+        let inspector = Inspector {
+            pool: Arc::clone(&pool),
+            schema: schema.clone(),
+            prefix: Arc::clone(&prefix),
+            deadlines: config.deadlines,
+            clock: Arc::new(SystemClock),
+        };
         let statements = Arc::new(Statements::new(schema.as_deref(), &prefix));
         Ok(Self {
             migrator,
+            inspector,
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
             statements,
@@ -73,6 +83,15 @@ impl PostgresBackend {
             deadlines: config.deadlines,
             instance_id: OnceLock::new(),
         })
+    }
+
+    /// The tables as the database describes them now, in the words of [`persist_migration::expected`]: a test holds that
+    /// catalogue against it.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub async fn shape(&self) -> Result<persist_migration::shape::Shape> {
+        self.inspector.shape().await
     }
 
     /// Comes first in every call that checks its input: after close that is all there is to say.
@@ -244,7 +263,7 @@ impl Capabilities for PostgresBackend {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
-        None
+        Some(&self.inspector)
     }
 }
 

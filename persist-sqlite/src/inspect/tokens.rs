@@ -95,7 +95,7 @@ fn column_of(name: String, definition: &[String]) -> Column {
             "as" => {
                 let is_stored = outside(after).any(|(_, word)| word == "stored");
                 let kept = if is_stored { "STORED" } else { "VIRTUAL" };
-                column.computed = Some(format!("({}) {kept}", group(after).join(" ")));
+                column.computed = Some(format!("({}) {kept}", joined(group(after))));
             }
             _ => {}
         }
@@ -110,7 +110,7 @@ fn checks_in<'d>(definition: &'d [String], column: Option<&'d str>) -> impl Iter
         Check {
             name: is_named.then(|| definition[at - 1].clone()),
             column: column.map(str::to_owned),
-            demands: group(&definition[at + 1..]).join(" "),
+            demands: joined(group(&definition[at + 1..])),
         }
     })
 }
@@ -155,6 +155,19 @@ fn parts(words: &[String]) -> Vec<&[String]> {
     parts
 }
 
+/// As a person writes them.
+fn joined(words: &[String]) -> String {
+    let mut text = String::new();
+    for word in words {
+        let is_close = matches!(word.as_str(), ")" | ",");
+        if !text.is_empty() && !is_close && !text.ends_with('(') {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text
+}
+
 /// What an index is of: `[UNIQUE ](columns)[ where …]`.
 pub(super) fn index(sql: &str) -> String {
     let words = words(sql);
@@ -164,7 +177,7 @@ pub(super) fn index(sql: &str) -> String {
         ""
     };
     let begin = words.iter().position(|word| word == "(").unwrap_or(words.len());
-    format!("{unique}{}", words[begin..].join(" "))
+    format!("{unique}{}", joined(&words[begin..]))
 }
 
 #[cfg(test)]
@@ -198,7 +211,7 @@ mod tests {
         assert_eq!(columns[1].collation.as_deref(), Some("nocase"));
         assert_eq!(
             columns[2].computed.as_deref(),
-            Some("(case when ( word = 'a' ) then word end) VIRTUAL")
+            Some("(case when (word = 'a') then word end) VIRTUAL")
         );
         let told: Vec<_> = checks
             .iter()
@@ -213,8 +226,8 @@ mod tests {
         assert_eq!(
             told,
             [
-                (None, Some("id"), "length ( id ) = 16"),
-                (Some("known"), None, "( word = 'a' or word = 'b' )"),
+                (None, Some("id"), "length (id) = 16"),
+                (Some("known"), None, "(word = 'a' or word = 'b')"),
                 (None, None, "word <> ''"),
             ]
         );
@@ -223,6 +236,6 @@ mod tests {
     #[test]
     fn an_index_is_its_columns_and_rows() {
         let sql = "CREATE UNIQUE INDEX \"a(b\" ON t (x, y DESC) WHERE z IS NULL";
-        assert_eq!(index(sql), "UNIQUE ( x , y desc ) where z is null");
+        assert_eq!(index(sql), "UNIQUE (x, y desc) where z is null");
     }
 }
