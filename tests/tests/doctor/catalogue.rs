@@ -28,7 +28,10 @@ async fn the_catalogue_is_what_the_migrations_make() {
     schema.up().await.unwrap();
     let migrations = list(Dialect::Postgres);
     let is_needed = |migration: &&_| !persist_migration::Migration::clone(migration).optional;
-    let needed = migrations.iter().rposition(|migration| is_needed(&migration)).unwrap();
+    let needed = migrations
+        .iter()
+        .rposition(|migration| is_needed(&migration))
+        .unwrap();
     let everything = expected::postgres(|_| true);
     // From the newest back to the last that no program does without: so far a store may lag behind.
     for newest in (needed..migrations.len()).rev() {
