@@ -66,6 +66,7 @@ pub(super) fn look(connection: &Connection, can_write: bool) -> Result<Vec<Findi
 pub(super) const JOURNAL_MODE: &str = "PRAGMA journal_mode = WAL";
 
 /// Looks whether the file is sound, where that takes little time. Tells how much is wrong, never what: that can hold values.
+/// Pages, types and nulls are looked at; SQLite reads no checks on a connection that can't write.
 pub(super) fn integrity(connection: &Connection) -> Result<Option<Finding>, Failed> {
     if bytes(connection)? > LOOKED_THROUGH {
         return Ok(Some(not_looked_through()));
@@ -78,7 +79,8 @@ pub(super) fn integrity(connection: &Connection) -> Result<Option<Finding>, Fail
         return Ok(None);
     }
     let more = if told.len() < 100 { "" } else { " or more" };
-    let what = format!("quick_check tells of {}{more} faults", told.len());
+    let faults = if told.len() == 1 { "fault" } else { "faults" };
+    let what = format!("quick_check tells of {}{more} {faults}", told.len());
     let why =
         "the file is damaged, or rows are in it that a table refuses: keep a copy, and restore a backup";
     let finding = Finding::new(code::INTEGRITY, "quick_check", Severity::Error, what, why);
