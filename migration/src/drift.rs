@@ -162,7 +162,7 @@ pub fn compare(expected: &Shape, found: &Shape) -> Vec<Drift> {
         let is_there = found.has_table(&place.table);
         match (place.part, found.0.get(place).map(String::as_str)) {
             (Part::Table, None) => {
-                drifts.push(Drift::new(code::MISSING_TABLE, place, Some(definition), None))
+                drifts.push(Drift::new(code::MISSING_TABLE, place, Some(definition), None));
             }
             (Part::Table, Some(other)) if other != definition => {
                 drifts.push(Drift::new(

@@ -1,12 +1,12 @@
 //! What the records of a database mean to whoever looks it over.
 
 use persist_core::inspect::code;
-use persist_core::{Finding, Severity};
+use persist_core::{Finding, Severity, Timestamp};
 use uuid::Uuid;
 
 use crate::VERSION;
 use crate::migration::Migration;
-use crate::records::Records;
+use crate::records::{Record, Records};
 
 /// The command that applies what is pending.
 const UP: &str = "persist migrate up";
@@ -14,6 +14,19 @@ const UP: &str = "persist migrate up";
 /// Whether a migration is pending that the program can't do without.
 pub fn lacks_needed(records: &Records, known: &[Migration]) -> bool {
     records.pending(known).any(|migration| !migration.optional)
+}
+
+/// The records of a store that can't tell its own: as if every migration were applied, so that the rest is held against the
+/// newest.
+pub fn as_if_whole(known: &[Migration]) -> Records {
+    let record = |migration: &Migration| Record {
+        name: migration.name.to_owned(),
+        applied_at: Timestamp::default(),
+    };
+    Records {
+        applied: known.iter().map(record).collect(),
+        ..Records::default()
+    }
 }
 
 /// Pending migrations, and those of a newer program.
@@ -100,7 +113,6 @@ const _: () = assert!(NEEDED <= VERSION);
 mod tests {
     use super::*;
     use crate::list;
-    use crate::records::Record;
     use persist_core::sql::Dialect;
     use persist_core::time;
 

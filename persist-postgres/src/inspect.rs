@@ -135,28 +135,31 @@ impl Inspect for Inspector {
             let statements = Arc::clone(&statements);
             Box::pin(async move { run(session, &statements).await })
         });
-        mended.await.map_err(explained)
+        mended.await.map_err(explained)?;
+        tracing::info!(code = found.code, place = found.place, "mended");
+        Ok(())
     }
 }
 
 /// Runs statements one by one: an index that is made beside writers is made in no transaction.
 async fn run(session: &mut Session, statements: &[String]) -> Result<()> {
-    // Behind a pooler a setting would stay with the server's connection, which is others' too; there are none of ours.
-    let can_set = !session.pooler;
-    // The connection has other settings from now on.
-    session.is_broken |= can_set;
+    // It has other settings from now on, or a transaction that failed.
+    session.is_broken = true;
     for statement in statements {
-        if can_set {
-            // A lock that is waited for lets nobody else pass; whoever works beside others waits for them all.
-            let lock = if statement.contains(" CONCURRENTLY ") {
-                "0"
-            } else {
-                "2s"
-            };
+        let is_beside_others = statement.contains(" CONCURRENTLY ");
+        // A lock that is waited for lets nobody else pass; whoever works beside others waits for all of them.
+        let lock = if is_beside_others { "0" } else { "2s" };
+        if !session.pooler {
             let settings = format!("SET statement_timeout = 0; SET lock_timeout = '{lock}'");
             session.script(&settings).await?;
         }
-        session.script(statement).await?;
+        if session.pooler && !is_beside_others {
+            // There a setting would stay with the server's connection, which is others' too.
+            let local = format!("BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{lock}'");
+            session.script(&format!("{local}; {statement}; COMMIT")).await?;
+        } else {
+            session.script(statement).await?;
+        }
     }
     Ok(())
 }

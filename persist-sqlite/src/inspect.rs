@@ -85,29 +85,8 @@ impl Inspector {
         };
         blocking(move || files::look(&path)).await
     }
-}
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Error::new(ErrorKind::Internal, "the runtime goes away"))
-}
-
-#[async_trait]
-impl Inspect for Inspector {
-    async fn findings(&self) -> Result<Vec<Finding>> {
-        let end = end_of(self.deadlines.read);
-        let mut findings = self.of_schema(end).await?;
-        if self.store.path().is_some() {
-            findings.extend(self.of_settings(end).await?);
-            findings.extend(self.of_integrity(end).await?);
-        }
-        findings.extend(self.of_files().await?);
-        worst_first(&mut findings);
-        Ok(findings)
-    }
-
-    async fn mend(&self, finding: &Finding) -> Result<()> {
-        self.store.refuse_closed(MEND)?;
+    async fn mend_one(&self, finding: &Finding) -> Result<()> {
         let wanted = finding.clone();
         match finding.code.as_str() {
             code::FILE_MODE => {
@@ -149,5 +128,32 @@ impl Inspect for Inspector {
                     .await
             }
         }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Error::new(ErrorKind::Internal, "the runtime goes away"))
+}
+
+#[async_trait]
+impl Inspect for Inspector {
+    async fn findings(&self) -> Result<Vec<Finding>> {
+        let end = end_of(self.deadlines.read);
+        let mut findings = self.of_schema(end).await?;
+        if self.store.path().is_some() {
+            findings.extend(self.of_settings(end).await?);
+            findings.extend(self.of_integrity(end).await?);
+        }
+        findings.extend(self.of_files().await?);
+        worst_first(&mut findings);
+        Ok(findings)
+    }
+
+    async fn mend(&self, finding: &Finding) -> Result<()> {
+        self.store.refuse_closed(MEND)?;
+        self.mend_one(finding).await?;
+        tracing::info!(code = finding.code, place = finding.place, "mended");
+        Ok(())
     }
 }

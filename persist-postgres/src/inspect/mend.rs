@@ -107,6 +107,8 @@ impl<'e> Mender<'e> {
                 // With a check that was validated, which locks nobody out, the server need not look at rows again.
                 let check = format!("{}_{name}_filled", drift.place.table);
                 let statements = [
+                    // Left behind where this was interrupted.
+                    format!("DROP CONSTRAINT IF EXISTS {check}"),
                     format!("ADD CONSTRAINT {check} CHECK ({name} IS NOT NULL) NOT VALID"),
                     format!("VALIDATE CONSTRAINT {check}"),
                     format!("ALTER COLUMN {name} SET NOT NULL"),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use persist_core::sql::Dialect;
-use persist_core::{Finding, Result, Timestamp};
+use persist_core::{Finding, Result};
 use persist_migration::drift::{Drift, compare};
-use persist_migration::records::{Record, Records};
+use persist_migration::records::Records;
 use persist_migration::shape::{Part, Shape};
 use persist_migration::{expected, known, list};
 use sqlx::postgres::PgArguments;
@@ -61,16 +61,7 @@ pub(super) async fn look(session: &mut Session, schema: Option<&str>, prefix: &s
     let records = if are_readable {
         records::read(session, prefix).await?
     } else {
-        Records {
-            applied: known
-                .iter()
-                .map(|migration| Record {
-                    name: migration.name.to_owned(),
-                    applied_at: Timestamp::default(),
-                })
-                .collect(),
-            ..Records::default()
-        }
+        known::as_if_whole(&known)
     };
     let mut looked = Looked {
         findings: known::findings(&records, &known),

@@ -2,9 +2,9 @@
 
 use persist_core::inspect::code;
 use persist_core::sql::Dialect;
-use persist_core::{Finding, Severity, Timestamp};
+use persist_core::{Finding, Severity};
 use persist_migration::drift::compare;
-use persist_migration::records::{Record, Records};
+use persist_migration::records::Records;
 use persist_migration::{known, list};
 use rusqlite::Connection;
 
@@ -32,7 +32,9 @@ pub(super) struct Looked {
 pub(super) fn look(connection: &Connection, rows: Rows) -> Result<Looked, Failed> {
     let records = match records::read(connection) {
         // A column of theirs is missing, which is told below: they say nothing, and the schema is held against the newest.
-        Err(Failed::Driver(error)) if error::may_be_schema(&error) => as_if_whole(),
+        Err(Failed::Driver(error)) if error::may_be_schema(&error) => {
+            known::as_if_whole(&list(Dialect::Sqlite))
+        }
         read => read?,
     };
     let mut findings = known::findings(&records, &list(Dialect::Sqlite));
@@ -58,18 +60,6 @@ pub(super) fn look(connection: &Connection, rows: Rows) -> Result<Looked, Failed
         findings,
         depends_on_rows: mender.depends_on_rows(),
     })
-}
-
-fn as_if_whole() -> Records {
-    let mut records = Records::default();
-    records.applied = list(Dialect::Sqlite)
-        .into_iter()
-        .map(|migration| Record {
-            name: migration.name.to_owned(),
-            applied_at: Timestamp::default(),
-        })
-        .collect();
-    records
 }
 
 fn triggers(connection: &Connection, expected: &Expected) -> Result<Vec<Finding>, Failed> {

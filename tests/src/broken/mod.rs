@@ -9,6 +9,7 @@ mod history;
 mod layer;
 mod life;
 mod list;
+mod look;
 mod page;
 mod prune;
 mod rewrite;
@@ -22,6 +23,7 @@ pub use history::Histories;
 pub use layer::{Broken, BrokenStores};
 pub use life::Lives;
 pub use list::Lists;
+pub use look::Looks;
 pub use prune::Prunes;
 pub use row::Rows;
 pub use write::Writes;
@@ -43,6 +45,8 @@ pub enum Defect {
     History(Histories),
     /// Retention.
     Prune(Prunes),
+    /// The power to be looked over.
+    Look(Looks),
     /// Reads and writes as such, handles, and their end.
     Life(Lives),
 }
@@ -63,6 +67,7 @@ impl Defect {
             .chain(of(list::VMS, Defect::Vms))
             .chain(of(history::ALL, Defect::History))
             .chain(of(prune::ALL, Defect::Prune))
+            .chain(of(look::ALL, Defect::Look))
             .chain(of(life::ALL, Defect::Life))
     }
 }
@@ -78,6 +83,7 @@ impl fmt::Display for Defect {
             Self::Vms(broken) => ("vms", broken),
             Self::History(broken) => ("history", broken),
             Self::Prune(broken) => ("prune", broken),
+            Self::Look(broken) => ("look", broken),
             Self::Life(broken) => ("life", broken),
         };
         let mut words = String::new();

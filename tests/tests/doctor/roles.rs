@@ -74,10 +74,7 @@ async fn a_finding_from_elsewhere_runs_nothing() {
         let error = inspect.mend(missing).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "it was mended: {error}");
         // The connection of the mending had settings that no other call may have.
-        assert_eq!(
-            backend.job(persist_tests::sample::id(1)).await.unwrap().is_some(),
-            true
-        );
+        assert!(backend.job(persist_tests::sample::id(1)).await.unwrap().is_some());
         backend.close().await.unwrap();
         assert_eq!(doctor(&place, &[]).bad(), [], "{database:?}");
     }
@@ -142,6 +139,35 @@ async fn a_store_is_mended_beside_those_who_write() {
         );
         backend.close().await.unwrap();
     }
+}
+
+/// In the schema that names without one mean.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_in_no_schema_of_its_own_is_mended_too() {
+    let place = Place::at(cluster::shared().fresh_database_url().await);
+    place.migrated().await.unwrap().close().await.unwrap();
+    place
+        .execute("DROP INDEX vms_live; ALTER TABLE jobs DROP CONSTRAINT jobs_state, ALTER rank DROP NOT NULL")
+        .await;
+    let told = doctor(&place, &["--fix"]);
+    assert_eq!(
+        (told.bad(), told.mended.len(), told.ran.code()),
+        (vec![], 3, 0),
+        "{told:#?}"
+    );
+    // What an interrupted mending left behind is in nobody's way.
+    place
+        .execute(
+            "ALTER TABLE jobs ALTER rank DROP NOT NULL, \
+             ADD CONSTRAINT jobs_rank_filled CHECK (rank IS NOT NULL) NOT VALID",
+        )
+        .await;
+    let told = doctor(&place, &["--fix"]);
+    assert_eq!(
+        (told.bad(), told.mended.len(), told.ran.code()),
+        (vec![], 1, 0),
+        "{told:#?}"
+    );
 }
 
 /// Somebody else's tables of the same names, in a schema that is searched too, are not looked at.
