@@ -91,8 +91,8 @@ fn sqlite_tables() -> String {
     )
 }
 
-/// A random UUID (version 4, variant 1).
-const SQLITE_UUID: &str = "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || \
+/// An expression of SQLite that makes a random UUID (version 4, variant 1).
+pub const SQLITE_UUID: &str = "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || \
 substr(hex(randomblob(2)), 2) || '-8' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))";
 
 fn sqlite_required() -> String {

@@ -14,16 +14,21 @@
 
 pub mod adopt;
 mod changes;
+pub mod drift;
 mod endings;
+pub mod expected;
 mod history;
+pub mod known;
 mod migration;
 mod owners;
 mod ranks;
 pub mod records;
 mod room;
 mod seed;
+pub mod shape;
 
-pub use migration::{Migration, Step};
+pub use history::SQLITE_UUID;
+pub use migration::{Migration, Step, rebuilt};
 
 use persist_core::sql::Dialect;
 

@@ -70,7 +70,7 @@ fn texts(steps: &[Step], adopted: bool) -> Vec<String> {
 /// SQLite can't change a column in place: makes the table anew and copies the rows.
 ///
 /// `columns` are pairs of a column and where its value comes from.
-pub(crate) fn rebuilt(table: &str, definition: &str, columns: &[(&str, &str)]) -> String {
+pub fn rebuilt(table: &str, definition: &str, columns: &[(&str, &str)]) -> String {
     let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
     format!(

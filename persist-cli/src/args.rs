@@ -7,6 +7,7 @@ use persist::{Order, StateTable, TimeRange, Timestamp};
 use crate::artefacts::{self, ArtefactsArgs};
 use crate::bench::{self, BenchArgs};
 use crate::copy::{self, CopyArgs};
+use crate::doctor::{self, DoctorArgs};
 use crate::exit::Code;
 use crate::import::ImportArgs;
 use crate::job::{self, JobArgs};
@@ -111,6 +112,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: SpoolAction,
     },
+    /// Look the store over: schema, settings, files, connection; and mend what can be mended safely
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(DoctorArgs),
     /// Measure how many durable updates a second the database takes
     #[command(after_help = bench::AFTER_HELP)]
     Bench(BenchArgs),

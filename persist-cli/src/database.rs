@@ -92,18 +92,33 @@ impl Database {
 
     /// The bare backend of a store that is there.
     pub(crate) async fn existing(&self, deadlines: Deadlines) -> Result<Arc<dyn PersistBackend>, Failure> {
+        self.there(deadlines, SqliteMode::ReadWrite).await
+    }
+
+    /// The bare backend of a store that is there, opened so that nothing of it is set right by the way.
+    pub(crate) async fn as_it_is(&self) -> Result<Arc<dyn PersistBackend>, Failure> {
+        self.there(Deadlines::default(), SqliteMode::ReadOnly).await
+    }
+
+    /// The same, with this mode in place of one that may do more.
+    async fn there(
+        &self,
+        deadlines: Deadlines,
+        most: SqliteMode,
+    ) -> Result<Arc<dyn PersistBackend>, Failure> {
         let mut url = self.url()?;
         if let DbUrl::Sqlite(SqliteUrl {
             path: Some(path),
             mode,
             ..
         }) = &mut url
-            && *mode == SqliteMode::Create
         {
-            if !exists(path) {
+            if *mode == SqliteMode::Create && !exists(path) {
                 return Err(self.missing(path));
             }
-            *mode = SqliteMode::ReadWrite;
+            if *mode != SqliteMode::ReadOnly {
+                *mode = most;
+            }
         }
         self.say_default("sqlite://persist.db");
         Ok(open(&url, &OpenOptions::default().deadlines(deadlines)).await?)

@@ -6,6 +6,7 @@ mod bench;
 mod context;
 mod copy;
 mod database;
+mod doctor;
 mod exit;
 mod export;
 mod gantt;
@@ -78,6 +79,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Migrate { action } => migrate::run(action, context).await,
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::Bench(args) => bench::run(args, context).await,
         Command::Stats(args) => stats::run(args, context).await,
         Command::Artefacts(args) => artefacts::run(args, context).await,

@@ -16,7 +16,7 @@ mod error;
 mod event;
 mod ext;
 mod health;
-mod inspect;
+pub mod inspect;
 mod job;
 pub mod jsonl;
 pub mod layer;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health,
     Inspect, Job, JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result,
-    Schema, UpdateOutcome, Vm, VmKey, VmQuery,
+    Schema, SystemClock, UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::config::PostgresConfig;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
+use crate::inspect::Inspector;
 use crate::marks::Marked;
 use crate::merge;
 use crate::migrate::Migrator;
@@ -39,6 +40,7 @@ pub struct PostgresBackend {
     migrator: Migrator,
     marks: Marked,
     keeper: Keeper,
+    inspector: Inspector,
 }
 
 impl PostgresBackend {
@@ -65,6 +67,13 @@ impl PostgresBackend {
             prefix: Arc::clone(&prefix),
             deadlines: config.deadlines,
         };
+        let inspector = Inspector {
+            pool: Arc::clone(&pool),
+            schema: schema.clone(),
+            prefix: Arc::clone(&prefix),
+            deadlines: config.deadlines,
+            clock: Arc::new(SystemClock),
+        };
         let statements = Arc::new(Statements::new(schema.as_deref(), &prefix));
         let marks = Marked {
             pool: Arc::clone(&pool),
@@ -75,6 +84,7 @@ impl PostgresBackend {
             migrator,
             marks,
             keeper: Keeper::new(&pool, config.deadlines, &prefix),
+            inspector,
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
             statements,
@@ -84,6 +94,15 @@ impl PostgresBackend {
             deadlines: config.deadlines,
             instance_id: OnceLock::new(),
         })
+    }
+
+    /// The tables as the database describes them now, in the words of [`persist_migration::expected`]: a test holds that
+    /// catalogue against it.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub async fn shape(&self) -> Result<persist_migration::shape::Shape> {
+        self.inspector.shape().await
     }
 
     /// Comes first in every call that checks its input: after close that is all there is to say.
@@ -255,7 +274,7 @@ impl Capabilities for PostgresBackend {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
-        None
+        Some(&self.inspector)
     }
 
     fn marks(&self) -> Option<&dyn Marks> {

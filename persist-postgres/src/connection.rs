@@ -248,6 +248,15 @@ impl Pool {
         })
     }
 
+    /// How connections are made.
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    pub(crate) fn is_behind_pooler(&self) -> bool {
+        self.pooler
+    }
+
     fn lane(&self, scope: Scope) -> &Lane {
         match scope {
             Scope::Flush => &self.flushes,

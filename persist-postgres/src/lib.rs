@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod error;
 pub mod event;
+mod inspect;
 pub mod job;
 mod lane;
 mod lock;

@@ -195,10 +195,14 @@ pub(crate) fn warn_of_plaintext(options: &PgConnectOptions) {
     }
 }
 
-fn may_be_plaintext(host: &str, mode: PgSslMode) -> bool {
+/// Whether what is sent to this host does not leave the machine.
+pub(crate) fn is_local(host: &str) -> bool {
     let is_loopback = |address: std::net::IpAddr| address.is_loopback();
-    let is_local = host.starts_with('/') || host == "localhost" || host.parse().is_ok_and(is_loopback);
-    !is_local && matches!(mode, PgSslMode::Prefer | PgSslMode::Allow)
+    host.starts_with('/') || host == "localhost" || host.parse().is_ok_and(is_loopback)
+}
+
+fn may_be_plaintext(host: &str, mode: PgSslMode) -> bool {
+    !is_local(host) && matches!(mode, PgSslMode::Prefer | PgSslMode::Allow)
 }
 
 fn unusable(what: &str) -> Error {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::config::SqliteConfig;
 use crate::error::Failed;
+use crate::inspect::Inspector;
 use crate::marks::Marked;
 use crate::migrate::Migrator;
 use crate::owners::Keeper;
@@ -29,6 +30,7 @@ pub struct SqliteBackend {
     migrator: Migrator,
     marks: Marked,
     keeper: Keeper,
+    inspector: Inspector,
 }
 
 impl SqliteBackend {
@@ -68,7 +70,12 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let inspector = Inspector {
+            store: Arc::clone(&store),
+            deadlines,
+        };
         Ok(Self {
+            inspector,
             store,
             deadlines,
             migrator,
@@ -190,7 +197,7 @@ impl Capabilities for SqliteBackend {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
-        None
+        Some(&self.inspector)
     }
 
     fn marks(&self) -> Option<&dyn Marks> {

@@ -23,6 +23,7 @@ mod connection;
 mod error;
 mod event;
 mod flush;
+mod inspect;
 mod job;
 mod marks;
 mod merge;

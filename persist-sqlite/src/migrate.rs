@@ -161,7 +161,8 @@ fn down_one(connection: &Connection, goal: usize, confirmed: bool) -> Result<Tur
     Ok(Turn::Done(migration.name))
 }
 
-fn run(connection: &Connection, steps: &[Step]) -> Result<(), Failed> {
+/// Runs the steps of a migration.
+pub(crate) fn run(connection: &Connection, steps: &[Step]) -> Result<(), Failed> {
     for step in steps {
         match step {
             // Files are only ever our own.

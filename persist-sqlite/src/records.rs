@@ -73,7 +73,8 @@ pub(crate) fn instance_id(connection: &Connection) -> Result<Uuid, Failed> {
     Ok(id.ok_or_else(none)?)
 }
 
-fn meta(connection: &Connection, key: &str) -> Result<Option<String>, Failed> {
+/// A fact of the store about itself.
+pub(crate) fn meta(connection: &Connection, key: &str) -> Result<Option<String>, Failed> {
     let mut select = connection.prepare_cached("SELECT value FROM persist_meta WHERE key = ?1")?;
     Ok(select.query_row([key], |row| row.get(0)).optional()?)
 }

@@ -1,5 +1,6 @@
 //! The connections of one backend, and the ways in which calls run on them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) struct Store {
     readers: Option<Readers>,
     /// None where nothing may be written.
     worker: Option<Worker<Merging>>,
+    /// None in memory.
+    path: Option<PathBuf>,
     is_closed: AtomicBool,
 }
 
@@ -35,6 +38,7 @@ impl Store {
         let url = config.url.clone();
         let found = tokio::task::spawn_blocking(move || Source::find(&url)).await;
         let source = found.map_err(|_| Error::new(ErrorKind::Internal, "the runtime goes away"))??;
+        let path = source.path().map(ToOwned::to_owned);
         let worker = if source.is_read_only {
             None
         } else {
@@ -48,6 +52,7 @@ impl Store {
         Ok(Self {
             readers,
             worker,
+            path,
             is_closed: AtomicBool::new(false),
         })
     }
@@ -55,6 +60,16 @@ impl Store {
     /// Whether what was acknowledged survives a crash.
     pub(crate) fn is_durable(&self) -> bool {
         self.readers.is_some()
+    }
+
+    /// The file; `None` in memory.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Whether it was opened to write.
+    pub(crate) fn can_write(&self) -> bool {
+        self.worker.is_some()
     }
 
     /// Runs work that reads.
@@ -84,6 +99,21 @@ impl Store {
         self.refuse_closed(operation)?;
         let result = match &self.worker {
             Some(worker) => worker.write(times, work).await,
+            None => Err(read_only()),
+        };
+        result.map_err(|error| error.during(operation))
+    }
+
+    /// Runs work that writes where no transaction may be open.
+    pub(crate) async fn alone<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T> {
+        self.refuse_closed(operation)?;
+        let result = match &self.worker {
+            Some(worker) => worker.read(end_of(deadline), work).await,
             None => Err(read_only()),
         };
         result.map_err(|error| error.during(operation))

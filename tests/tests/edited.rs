@@ -154,7 +154,7 @@ async fn every_call(backend: &Arc<dyn PersistBackend>, n: u64) -> Vec<Called> {
 }
 
 /// Each in turn. Every call that needs it says its name, no other is disturbed, and no answer is made up; when it is back,
-/// all is well. Which statement mends it, nobody tells yet.
+/// all is well.
 #[tokio::test(flavor = "multi_thread")]
 async fn m9_whichever_column_or_table_is_gone_is_named_and_no_answer_is_made_up() {
     for database in Database::BOTH {

@@ -67,6 +67,9 @@ fn commands(import: &str) -> Vec<Vec<String>> {
         "health",
         "--format json health",
         "-v jobs",
+        "doctor",
+        "doctor --fix",
+        "-v --format json doctor",
         "migrate down --all --yes",
     ];
     words
@@ -101,7 +104,7 @@ async fn i8_a_planted_secret_is_in_no_output_of_any_command() {
     ];
     for (url, works) in places {
         for arguments in &commands {
-            if !works && !["jobs", "health"].contains(&arguments[0].as_str()) {
+            if !works && !["jobs", "health", "doctor"].contains(&arguments[0].as_str()) {
                 continue;
             }
             let ran = traced(process::persist(arguments).env("DATABASE_URL", &url));

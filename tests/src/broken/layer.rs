@@ -13,7 +13,7 @@ use persist_core::{
 use persist_memory::MemoryBackend;
 use uuid::Uuid;
 
-use super::{Defect, Histories, Lives, Prunes, history, life, list, prune, row, write};
+use super::{Defect, Histories, Lives, Prunes, history, life, list, look, prune, row, write};
 use crate::factory::{Factory, Store};
 
 /// A memory backend with one clause broken, or with none.
@@ -202,7 +202,7 @@ impl Capabilities for Broken {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
-        self.inner.inspect()
+        look::power(self)
     }
 
     fn marks(&self) -> Option<&dyn Marks> {

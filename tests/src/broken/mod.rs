@@ -9,6 +9,7 @@ mod history;
 mod layer;
 mod life;
 mod list;
+mod look;
 mod owned;
 mod page;
 mod prune;
@@ -23,6 +24,7 @@ pub use history::Histories;
 pub use layer::{Broken, BrokenStores};
 pub use life::Lives;
 pub use list::Lists;
+pub use look::Looks;
 pub use owned::Owned;
 pub use prune::Prunes;
 pub use row::Rows;
@@ -47,6 +49,8 @@ pub enum Defect {
     Prune(Prunes),
     /// Heartbeats and orphans.
     Owner(Owned),
+    /// The power to be looked over.
+    Look(Looks),
     /// Reads and writes as such, handles, and their end.
     Life(Lives),
 }
@@ -68,6 +72,7 @@ impl Defect {
             .chain(of(history::ALL, Defect::History))
             .chain(of(prune::ALL, Defect::Prune))
             .chain(of(owned::ALL, Defect::Owner))
+            .chain(of(look::ALL, Defect::Look))
             .chain(of(life::ALL, Defect::Life))
     }
 }
@@ -84,6 +89,7 @@ impl fmt::Display for Defect {
             Self::History(broken) => ("history", broken),
             Self::Prune(broken) => ("prune", broken),
             Self::Owner(broken) => ("owner", broken),
+            Self::Look(broken) => ("look", broken),
             Self::Life(broken) => ("life", broken),
         };
         let mut words = String::new();

@@ -14,6 +14,7 @@ mod exchange;
 mod health;
 mod history;
 mod input;
+mod inspect;
 mod join;
 mod keys;
 mod limits;
@@ -73,6 +74,7 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     orphans::CASES,
     orphan_queries::CASES,
     closing::CASES,
+    inspect::CASES,
 ];
 
 /// The table of a group. A case is the function of its name.

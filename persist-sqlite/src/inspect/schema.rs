@@ -1,0 +1,122 @@
+//! Tables, and what the store says of itself, held against what the migrations make.
+
+use persist_core::inspect::code;
+use persist_core::sql::Dialect;
+use persist_core::{Finding, Severity};
+use persist_migration::drift::compare;
+use persist_migration::records::Records;
+use persist_migration::{known, list};
+use rusqlite::Connection;
+
+use super::mend;
+use super::shape::{self, Expected};
+use crate::error::{self, Failed};
+use crate::records;
+
+/// Whether rows are counted where that tells if a table can be made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// They are, which takes its time.
+    Counted,
+    /// They are not, and nothing that depends on it is safe.
+    Unknown,
+}
+
+/// What was found, and whether counting rows would tell more.
+pub(super) struct Looked {
+    pub(super) findings: Vec<Finding>,
+    pub(super) depends_on_rows: bool,
+}
+
+/// Looks at the schema.
+pub(super) fn look(connection: &Connection, rows: Rows) -> Result<Looked, Failed> {
+    let records = match records::read(connection) {
+        // A column of theirs is missing, which is told below: they say nothing, and the schema is held against the newest.
+        Err(Failed::Driver(error)) if error::may_be_schema(&error) => {
+            known::as_if_whole(&list(Dialect::Sqlite))
+        }
+        read => read?,
+    };
+    let mut findings = known::findings(&records, &list(Dialect::Sqlite));
+    if known::lacks_needed(&records, &list(Dialect::Sqlite)) {
+        // Whatever else differs is what the migrations would change.
+        return Ok(Looked {
+            findings,
+            depends_on_rows: false,
+        });
+    }
+    let (expected, found) = (Expected::of(&records)?, shape::shape(connection)?);
+    let drifts = compare(&expected.shape, &found);
+    let mender = mend::Mender::new(connection, &expected, &found, &drifts, rows)?;
+    findings.extend(drifts.iter().map(|drift| mender.finding(drift)));
+    findings.extend(triggers(connection, &expected)?);
+    if found.has_table("persist_meta") && !mender.lacks_columns("persist_meta") {
+        findings.extend(facts(connection, &records)?);
+        if found.has_table("events") && !mender.lacks_columns("events") {
+            findings.extend(next_seq(connection)?);
+        }
+    }
+    Ok(Looked {
+        findings,
+        depends_on_rows: mender.depends_on_rows(),
+    })
+}
+
+fn triggers(connection: &Connection, expected: &Expected) -> Result<Vec<Finding>, Failed> {
+    let all = shape::statements(connection, "trigger")?;
+    let ours = all.filter(|(_, (table, _))| expected.tables.contains_key(table));
+    let finding = |(name, (table, _)): (String, (String, String))| {
+        let what = format!("a trigger of {table} that is not ours");
+        let why = "it runs with every write, and may refuse it";
+        Finding::new(code::EXTRA_TRIGGER, name, Severity::Info, what, why)
+    };
+    Ok(ours.map(finding).collect())
+}
+
+/// What `persist_meta` says, which no migration brings back.
+fn facts(connection: &Connection, records: &Records) -> Result<Vec<Finding>, Failed> {
+    let identity = records::meta(connection, "instance_id")?;
+    let mut findings = known::facts(identity.as_deref(), records);
+    if let Some(finding) = findings
+        .iter_mut()
+        .find(|finding| finding.place.ends_with("instance_id"))
+    {
+        finding.mend = vec![format!(
+            "INSERT INTO persist_meta (key, value) VALUES ('instance_id', {}) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            persist_migration::SQLITE_UUID
+        )];
+    }
+    Ok(findings)
+}
+
+const NEXT_SEQ: &str = "INSERT INTO persist_meta (key, value) \
+SELECT 'next_seq', CAST(coalesce(max(seq), 0) + 1 AS TEXT) FROM events WHERE true \
+ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
+fn next_seq(connection: &Connection) -> Result<Option<Finding>, Failed> {
+    let next: Option<i64> = records::meta(connection, "next_seq")?.and_then(|value| value.parse().ok());
+    let last: Option<i64> = connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))?;
+    let (what, why) = match next {
+        Some(next) if next > last.unwrap_or(0) => return Ok(None),
+        Some(next) => (
+            format!(
+                "the next sequence number is {next}, and {} was given already",
+                last.unwrap_or(0)
+            ),
+            "numbers would be given a second time, and whoever reads along would miss changes",
+        ),
+        None => (
+            "the next sequence number is missing, or no number".to_owned(),
+            "no update can be stored",
+        ),
+    };
+    let finding = Finding::new(
+        code::NEXT_SEQ,
+        "persist_meta.next_seq",
+        Severity::Error,
+        what,
+        why,
+    );
+    Ok(Some(finding.mended_by([NEXT_SEQ]).safe()))
+}
