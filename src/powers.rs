@@ -1,7 +1,7 @@
 //! The optional powers of whatever driver the switch has.
 
 use persist_core::{
-    ChangeQuery, Changed, Changes, Cursor, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Orphan,
+    ChangePosition, ChangeQuery, Changed, Changes, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Orphan,
     OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
 };
 
@@ -49,7 +49,7 @@ fn has<T>(power: Option<T>) -> Result<T> {
 )]
 #[async_trait::async_trait]
 impl Changes for Switch {
-    async fn now(&self) -> Result<Cursor> {
+    async fn now(&self) -> Result<ChangePosition> {
         self.ask("now", |driver| async move { has(driver.changes())?.now().await })
             .await
     }

@@ -7,6 +7,7 @@
 mod attempt;
 pub mod attributes;
 mod backend;
+mod bell;
 mod changes;
 mod claim;
 mod cursor;
@@ -37,11 +38,13 @@ pub mod time;
 mod update;
 mod url;
 mod vm;
+mod watch;
 
 pub use attempt::{Attempt, Rank};
 pub use attributes::{Attribute, Attributes};
 pub use backend::{Capabilities, PersistBackend};
-pub use changes::{ChangePosition, ChangeQuery, Changed, Changes};
+pub use bell::Bell;
+pub use changes::{Change, ChangePosition, ChangeQuery, Changed, Changes, Horizon};
 pub use claim::Claim;
 pub use cursor::{Cursor, Position};
 pub use deadlines::{CHUNK, Deadlines, FLUSHERS, end_of};
@@ -64,3 +67,4 @@ pub use time::{Clock, FixedClock, SystemClock, Timestamp};
 pub use update::{JobUpdate, Update, VmUpdate};
 pub use url::{DbUrl, POSTGRES_PARAMETERS, PostgresUrl, SCHEMES, SqliteMode, SqliteUrl};
 pub use vm::{Vm, VmQuery};
+pub use watch::Pace;

@@ -15,9 +15,12 @@
 //! ```
 
 mod backend;
+mod changes;
 mod event;
 mod job;
 mod state;
+#[cfg(test)]
+mod tests;
 mod vm;
 
 pub use backend::MemoryBackend;

@@ -10,6 +10,7 @@ mod adopt;
 mod attached;
 mod backend;
 mod bind;
+mod changes;
 mod config;
 mod connection;
 mod error;
@@ -33,5 +34,6 @@ pub mod vm;
 mod waves;
 
 pub use backend::PostgresBackend;
+pub use changes::watching_statement;
 pub use config::PostgresConfig;
 pub use statements::{merging_statement, reading_statements};

@@ -11,6 +11,7 @@ use persist_core::{
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::changes::Watched;
 use crate::config::SqliteConfig;
 use crate::error::Failed;
 use crate::migrate::Migrator;
@@ -24,6 +25,7 @@ pub struct SqliteBackend {
     store: Arc<Store>,
     deadlines: Deadlines,
     migrator: Migrator,
+    watched: Watched,
 }
 
 impl SqliteBackend {
@@ -55,10 +57,15 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let watched = Watched {
+            store: Arc::clone(&store),
+            deadline: deadlines.read,
+        };
         Ok(Self {
             store,
             deadlines,
             migrator,
+            watched,
         })
     }
 
@@ -167,7 +174,7 @@ impl Capabilities for SqliteBackend {
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        None
+        Some(&self.watched)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use persist_core::{Claim, Error, ErrorKind, Outcome, Result};
+use persist_core::{Bell, Claim, Error, ErrorKind, Outcome, Result};
 use rusqlite::Connection;
 
 use crate::config::SqliteConfig;
@@ -23,6 +23,8 @@ pub(crate) struct Store {
     readers: Option<Readers>,
     /// None where nothing may be written.
     worker: Option<Worker<Merging>>,
+    /// Rung after each commit of updates.
+    pub(crate) bell: Bell,
     is_closed: AtomicBool,
 }
 
@@ -35,10 +37,12 @@ impl Store {
         let url = config.url.clone();
         let found = tokio::task::spawn_blocking(move || Source::find(&url)).await;
         let source = found.map_err(|_| Error::new(ErrorKind::Internal, "the runtime goes away"))??;
+        let merging = Arc::new(Merging::default());
+        let bell = merging.bell.another();
         let worker = if source.is_read_only {
             None
         } else {
-            Some(Worker::start(source.clone(), Arc::new(Merging), config.deadlines.connect).await?)
+            Some(Worker::start(source.clone(), merging, config.deadlines.connect).await?)
         };
         let readers = (!source.is_memory()).then(|| Readers::new(source, config.readers));
         if let (None, Some(readers)) = (&worker, &readers) {
@@ -48,6 +52,7 @@ impl Store {
         Ok(Self {
             readers,
             worker,
+            bell,
             is_closed: AtomicBool::new(false),
         })
     }

@@ -5,6 +5,7 @@ use crate::case::Case;
 mod attributes;
 mod batches;
 mod cancelling;
+mod changes;
 mod chunks;
 mod closing;
 mod concurrency;
@@ -52,6 +53,7 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     walks::CASES,
     cursors::CASES,
     history::CASES,
+    changes::CASES,
     exchange::CASES,
     concurrency::CASES,
     reading::CASES,
