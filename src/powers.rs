@@ -1,8 +1,8 @@
 //! The optional powers of whatever driver the switch has.
 
 use persist_core::{
-    ChangePosition, ChangeQuery, Changed, Changes, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Orphan,
-    OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
+    ChangePosition, ChangeQuery, Changed, Changes, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect,
+    Orphan, OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
 };
 
 use crate::switch::Switch;

@@ -59,7 +59,9 @@ impl Default for Bell {
 
 impl fmt::Debug for Bell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bell").field("rung", &*self.rung.borrow()).finish()
+        f.debug_struct("Bell")
+            .field("rung", &*self.rung.borrow())
+            .finish()
     }
 }
 

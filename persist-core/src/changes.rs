@@ -119,7 +119,7 @@ impl ChangeQuery {
 pub struct ChangePosition {
     /// The store's `instance_id`.
     pub store: Uuid,
-    /// The transaction, where a store has such an order (Postgres); else 0.
+    /// The transaction, where a store has such an order (Postgres); else 0, and what was acknowledged is seen at once.
     pub transaction: u64,
     /// The number of the change.
     pub seq: Seq,
@@ -205,7 +205,12 @@ impl Horizon {
     /// # Errors
     /// `Lagged` where a prune since then may have taken what comes after the place, and where that is beyond `end`, the
     /// latest place that the store can have given.
-    pub fn begin(self, store: Uuid, after: Option<ChangePosition>, end: (u64, i64)) -> Result<ChangePosition> {
+    pub fn begin(
+        self,
+        store: Uuid,
+        after: Option<ChangePosition>,
+        end: (u64, i64),
+    ) -> Result<ChangePosition> {
         let Some(after) = after else {
             return Ok(ChangePosition {
                 store,
@@ -248,7 +253,8 @@ impl FromStr for Horizon {
             Some(Self { prunes, last })
         })();
         parsed.filter(|_| words.next().is_none()).ok_or_else(|| {
-            let what = "persist_meta.pruned_to is not what a prune writes; the database is damaged or was edited";
+            let what =
+                "persist_meta.pruned_to is not what a prune writes; the database is damaged or was edited";
             Error::new(ErrorKind::Corrupt, what)
         })
     }
@@ -274,11 +280,23 @@ mod tests {
         let horizon = Horizon::default().raised((5, 10)).raised((4, 90));
         assert_eq!((horizon.prunes, horizon.last), (2, (5, 10)));
         assert_eq!(horizon.to_string().parse::<Horizon>().unwrap(), horizon);
-        let begin = |after| horizon.begin(STORE, after, (9, i64::MAX)).map_err(|error| error.kind());
+        let begin = |after| {
+            horizon
+                .begin(STORE, after, (9, i64::MAX))
+                .map_err(|error| error.kind())
+        };
         assert_eq!(begin(None), Ok(place(0, 0, 2)));
         assert_eq!(begin(Some(place(5, 9, 1))), Err(ErrorKind::Lagged));
-        assert_eq!(begin(Some(place(5, 9, 2))), Ok(place(5, 9, 2)), "the walk began after it");
-        assert_eq!(begin(Some(place(5, 10, 0))), Ok(place(5, 10, 2)), "all that went was seen");
+        assert_eq!(
+            begin(Some(place(5, 9, 2))),
+            Ok(place(5, 9, 2)),
+            "the walk began after it"
+        );
+        assert_eq!(
+            begin(Some(place(5, 10, 0))),
+            Ok(place(5, 10, 2)),
+            "all that went was seen"
+        );
         assert_eq!(begin(Some(place(9, i64::MAX, 2))), Ok(place(9, i64::MAX, 2)));
         for of_a_later_store in [place(10, 0, 2), place(9, 0, 3)] {
             assert_eq!(begin(Some(of_a_later_store)), Err(ErrorKind::Lagged));

@@ -7,9 +7,9 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
-    Bell, CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job,
-    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Vm,
-    VmKey, VmQuery, time,
+    Bell, CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect,
+    Job, JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock,
+    Vm, VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 

@@ -7,8 +7,8 @@ use std::ops::Bound;
 use foldhash::fast::RandomState;
 use persist_core::merge::{self, Fill, Row};
 use persist_core::{
-    Attribute, Claim, Horizon, Order, Outcome, Prune, Pruned, Rank, State as SubjectState, Subject, TimeRange,
-    Timestamp, VmKey,
+    Attribute, Claim, Horizon, Order, Outcome, Prune, Pruned, Rank, State as SubjectState, Subject,
+    TimeRange, Timestamp, VmKey,
 };
 use uuid::Uuid;
 
@@ -175,7 +175,9 @@ impl<K: Key> Table<K> {
     }
 
     fn remove(&mut self, key: &K, sequence: &mut Sequence) -> i64 {
-        let Some(line) = self.lines.remove(key) else { return 0 };
+        let Some(line) = self.lines.remove(key) else {
+            return 0;
+        };
         self.by_id.remove(key);
         self.by_age.remove(&(line.row.created_at, key.clone()));
         sequence.forget(&line.slots)

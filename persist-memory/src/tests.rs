@@ -1,8 +1,8 @@
 //! The backend as its callers see it.
 
 use persist_core::{
-    Claim, ErrorKind, EventOrder, EventQuery, JobQuery, JobState, JobUpdate, Outcome, PersistBackend as _, Prune,
-    Pruned, SystemClock, Timestamp, VmQuery, VmState, VmUpdate, time,
+    Claim, ErrorKind, EventOrder, EventQuery, JobQuery, JobState, JobUpdate, Outcome, PersistBackend as _,
+    Prune, Pruned, SystemClock, Timestamp, VmQuery, VmState, VmUpdate, time,
 };
 use uuid::Uuid;
 

@@ -59,15 +59,19 @@ impl Watched {
 
     async fn store(&self, operation: &'static str) -> Result<Uuid> {
         // After close that is all there is to say.
-        self.pool.refuse_closed().map_err(|error| error.during(operation))?;
+        self.pool
+            .refuse_closed()
+            .map_err(|error| error.during(operation))?;
         if let Some(store) = self.store.get() {
             return Ok(*store);
         }
         let sql = Arc::clone(&self.identity);
-        let asked = self.pool.run(operation, self.deadline, Scope::Single, move |session| {
-            let sql = Arc::clone(&sql);
-            Box::pin(async move { identity(session, sql).await })
-        });
+        let asked = self
+            .pool
+            .run(operation, self.deadline, Scope::Single, move |session| {
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { identity(session, sql).await })
+            });
         let store = asked.await?;
         Ok(*self.store.get_or_init(|| store))
     }
@@ -78,10 +82,12 @@ impl Changes for Watched {
     async fn now(&self) -> Result<ChangePosition> {
         let store = self.store("now").await?;
         let sql = Arc::clone(&self.now);
-        let asked = self.pool.run("now", self.deadline, Scope::Single, move |session| {
-            let sql = Arc::clone(&sql);
-            Box::pin(async move { now(session, sql, store).await })
-        });
+        let asked = self
+            .pool
+            .run("now", self.deadline, Scope::Single, move |session| {
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { now(session, sql, store).await })
+            });
         asked.await
     }
 
@@ -89,10 +95,12 @@ impl Changes for Watched {
         let store = self.store("changes").await?;
         let after = query.check(store).map_err(|error| error.during("changes"))?;
         let (sql, limit) = (Arc::clone(&self.since), query.limit);
-        let read = self.pool.run("changes", self.deadline, Scope::Single, move |session| {
-            let sql = Arc::clone(&sql);
-            Box::pin(async move { since(session, sql, store, after, limit).await })
-        });
+        let read = self
+            .pool
+            .run("changes", self.deadline, Scope::Single, move |session| {
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { since(session, sql, store, after, limit).await })
+            });
         read.await
     }
 

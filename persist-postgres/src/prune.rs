@@ -160,7 +160,9 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
     if may_note {
         raise_horizon(session, prefix, get(latest, 1)?, get(latest, 2)?).await?;
     } else {
-        tracing::warn!("no right to change persist_meta: who watches is not told what this prune took away; grant it");
+        tracing::warn!(
+            "no right to change persist_meta: who watches is not told what this prune took away; grant it"
+        );
     }
     Ok(Pruned::new(requests, jobs, vms, events, more))
 }

@@ -108,9 +108,13 @@ pub(crate) fn remove(connection: &Connection, request: &Prune) -> Result<Pruned,
 pub(crate) fn count(connection: &Connection, request: &Prune) -> Result<Pruned, Failed> {
     let snapshot = connection.unchecked_transaction()?;
     let victims = victims(&snapshot, request)?;
-    of_tables(&snapshot, request, victims, "SELECT count(*) FROM", |statement, id| {
-        statement.query_row([id], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))
-    })
+    of_tables(
+        &snapshot,
+        request,
+        victims,
+        "SELECT count(*) FROM",
+        |statement, id| statement.query_row([id], |row| row.get::<_, i64>(0).map(i64::unsigned_abs)),
+    )
 }
 
 fn of_tables(

@@ -38,14 +38,20 @@ pub(super) const ALL: &[(Watches, &str)] = &[
     ),
     (
         Watches::LagIsNotTold,
-        "changes::behind_what_was_pruned_a_walk_lags_and_anew_it_does_not",
+        "changes_pruned::behind_what_was_pruned_a_walk_lags_and_anew_it_does_not",
     ),
     (
         Watches::StartLags,
-        "changes::behind_what_was_pruned_a_walk_lags_and_anew_it_does_not",
+        "changes_pruned::behind_what_was_pruned_a_walk_lags_and_anew_it_does_not",
     ),
-    (Watches::NowIsTheStart, "changes::from_now_on_only_what_comes_is_seen"),
-    (Watches::OtherPlaceIsStart, "changes::a_place_of_elsewhere_is_refused"),
+    (
+        Watches::NowIsTheStart,
+        "changes::from_now_on_only_what_comes_is_seen",
+    ),
+    (
+        Watches::OtherPlaceIsStart,
+        "changes::a_place_of_elsewhere_is_refused",
+    ),
     (
         Watches::MoreIsNotTold,
         "changes::an_answer_has_at_most_its_limit_and_says_whether_more_follow",

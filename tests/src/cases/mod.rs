@@ -6,6 +6,7 @@ mod attributes;
 mod batches;
 mod cancelling;
 mod changes;
+mod changes_pruned;
 mod chunks;
 mod closing;
 mod concurrency;
@@ -54,6 +55,7 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     cursors::CASES,
     history::CASES,
     changes::CASES,
+    changes_pruned::CASES,
     exchange::CASES,
     concurrency::CASES,
     reading::CASES,
