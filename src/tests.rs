@@ -6,6 +6,7 @@ mod held;
 mod outages;
 mod spool;
 mod told;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
