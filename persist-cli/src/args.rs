@@ -14,6 +14,7 @@ use crate::record::RecordWhat;
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
 use crate::vms::VmsArgs;
+use crate::watch::{self, WatchArgs};
 use crate::{span, talk};
 
 const AFTER_HELP: &str = "\
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     Vms(VmsArgs),
     /// Show a job: its VMs, its timeline, how long it waited and ran
     Job(JobArgs),
+    /// Print what changes, as it comes
+    #[command(after_help = watch::AFTER_HELP)]
+    Watch(WatchArgs),
     /// Look at the schema, bring it up, take it down
     #[command(arg_required_else_help = true)]
     Migrate {

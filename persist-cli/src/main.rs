@@ -24,6 +24,7 @@ mod talk;
 mod timeline;
 mod visible;
 mod vms;
+mod watch;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Jobs(args) => jobs::run(args, context).await,
         Command::Vms(args) => vms::run(args, context).await,
         Command::Job(args) => job::run(args, context).await,
+        Command::Watch(args) => watch::run(args, context).await,
         Command::Migrate { action } => migrate::run(action, context).await,
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,

@@ -14,6 +14,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Over a driver that gives no hints.
 async fn watched(open: Opener, policy: OnUnavailable) -> Persist {
+    watched_every(Pace::LONGEST, open, policy).await
+}
+
+async fn watched_every(time: Duration, open: Opener, policy: OnUnavailable) -> Persist {
     let powers = Powers {
         changes: true,
         ..Powers::default()
@@ -22,7 +26,7 @@ async fn watched(open: Opener, policy: OnUnavailable) -> Persist {
         powers,
         ..connector(open)
     };
-    let builder = Persist::builder(None).on_unavailable(policy);
+    let builder = Persist::builder(None).on_unavailable(policy).look_every(time);
     builder.connect_by(connector).await.unwrap()
 }
 
@@ -135,9 +139,9 @@ async fn a_hundred_ask_the_store_as_often_as_one() {
     for watching in all {
         assert_eq!(watching.await.unwrap(), [1, 2, 3]);
     }
-    // A look a second; a few more after each change, and one of each once, where the task's first answer does not join on.
+    // A look a second, and a few more after each change.
     let after = looks.load(Ordering::Relaxed);
-    assert!(after - before < 180 + 50 + 100, "{} looks", after - before);
+    assert!(after - before < 180 + 50, "{} looks", after - before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,12 +149,17 @@ async fn who_is_slow_loses_nothing_and_holds_nobody_up() {
     let persist = Persist::new(Some("memory:".into())).await.unwrap();
     let mut slow = persist.watch(WatchQuery::default()).await.unwrap();
     let mut fast = persist.watch(WatchQuery::default()).await.unwrap();
-    for number in 1..=200 {
+    persist.record_job_state(queued(1)).await.unwrap();
+    for watching in [&mut slow, &mut fast] {
+        assert_eq!(numbers(watching, 1).await, [1]);
+        is_silent(watching).await;
+    }
+    for number in 2..=200 {
         persist.record_job_state(queued(number)).await.unwrap();
         assert_eq!(numbers(&mut fast, 1).await, [number]);
     }
-    let expected: Vec<u128> = (1..=200).collect();
-    assert_eq!(numbers(&mut slow, 200).await, expected);
+    let expected: Vec<u128> = (2..=200).collect();
+    assert_eq!(numbers(&mut slow, 199).await, expected);
     is_silent(&mut slow).await;
     persist.record_job_state(queued(201)).await.unwrap();
     assert_eq!(numbers(&mut slow, 1).await, [201]);
@@ -205,9 +214,13 @@ async fn the_task_ends_with_the_last_who_watches_and_begins_anew() {
         tokio::time::sleep(60 * SECOND).await;
         assert_eq!(looks.load(Ordering::Relaxed), before, "nobody watches");
     }
+    drop(persist);
+    let mut open = Opener::new("seldom");
+    open.failure = Failure::clone(&failure);
+    let persist = watched_every(3_600 * SECOND, open, OnUnavailable::Fail).await;
     let watching = persist.watch(WatchQuery::default()).await.unwrap();
     drop(persist);
-    tokio::time::sleep(SECOND).await;
+    tokio::time::sleep(1_800 * SECOND).await;
     assert!(Arc::strong_count(&failure) > 1, "who watches keeps the store");
     drop(watching);
     tokio::time::sleep(SECOND).await;
@@ -217,7 +230,7 @@ async fn the_task_ends_with_the_last_who_watches_and_begins_anew() {
 #[tokio::test(start_paused = true)]
 async fn what_was_pruned_unseen_is_a_lag_and_the_end() {
     let open = Opener::new("pruned");
-    let failure = Failure::clone(&open.failure);
+    let (looks, failure) = (Arc::clone(&open.looks), Failure::clone(&open.failure));
     let persist = watched(open, OnUnavailable::BestEffort).await;
     let mut watching = persist.watch(WatchQuery::default()).await.unwrap();
     applied_elsewhere("pruned", [1]).await;
@@ -241,6 +254,9 @@ async fn what_was_pruned_unseen_is_a_lag_and_the_end() {
     assert_eq!(numbers(&mut anew, 1).await, [3]);
     applied_elsewhere("pruned", [4]).await;
     assert_eq!(numbers(&mut anew, 1).await, [4]);
+    let before = looks.load(Ordering::Relaxed);
+    is_silent(&mut anew).await;
+    assert!(looks.load(Ordering::Relaxed) < before + 70, "by the task alone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! Watching a store: one task asks it for all who watch (`poller`); this is one of them.
 //!
-//! Who watches stands at a place among the changes, and is in one of two ways. Behind, it reads by itself: at first, when it
-//! was so slow that the task's last answers are gone, and whenever an answer does not join on to its place. Otherwise it
-//! takes what the task has read, which all share. So nothing is lost and nothing is kept for the slow.
+//! Who watches stands at a place among the changes. Behind, it reads by itself: at first, and when it was so slow that the
+//! task's last answers are gone. It is told of answers from before its first read on, so that they join on to what it has
+//! read, or tell part of it again, which is passed over. So nothing is lost, and little is kept for the slow.
 
 mod poller;
 mod query;
@@ -58,18 +58,16 @@ impl fmt::Debug for Watching {
     }
 }
 
-/// Changes between two places, shared by all who watch.
+/// Changes up to a place, shared by all who watch.
 #[derive(Debug, Clone)]
 struct Batch {
-    after: Option<ChangePosition>,
     changes: Arc<[Arc<Change>]>,
     next: ChangePosition,
 }
 
 impl Batch {
-    fn new(after: Option<ChangePosition>, changed: Changed) -> Self {
+    fn new(changed: Changed) -> Self {
         Self {
-            after,
             changes: changed.changes.into_iter().map(Arc::new).collect(),
             next: changed.next,
         }
@@ -178,7 +176,7 @@ impl Seat {
             Ok(changed) => {
                 self.pace.reset();
                 self.is_behind = changed.more;
-                self.ready = Some((Batch::new(self.place, changed), 0));
+                self.ready = Some((Batch::new(changed), 0));
             }
             // The poller tells of it.
             Err(error) if error.is_retryable() => tokio::time::sleep(self.pace.step()).await,
@@ -191,15 +189,9 @@ impl Seat {
     async fn listen(&mut self) {
         let Some(told) = &mut self.told else { return };
         match told.recv().await {
-            Ok(Told::Read(batch)) => {
-                let key = |place: Option<ChangePosition>| place.map(ChangePosition::key);
-                self.is_behind = key(self.place) < key(batch.after);
-                if !self.is_behind {
-                    self.ready = Some((batch, 0));
-                }
-            }
+            Ok(Told::Read(batch)) => self.ready = Some((batch, 0)),
             Ok(Told::Look) | Err(RecvError::Lagged(_)) => self.is_behind = true,
-            // It panicked.
+            // The task panicked, or went as this one came.
             Err(RecvError::Closed) => {
                 self.told = Some(self.poller.subscribe());
                 self.is_behind = true;

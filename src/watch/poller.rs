@@ -127,7 +127,7 @@ async fn look(switch: &Switch, place: &mut Option<ChangePosition>) -> Result<(Op
     if changed.changes.is_empty() {
         return Ok((None, more));
     }
-    Ok((Some(Told::Read(Batch::new(Some(after), changed))), more))
+    Ok((Some(Told::Read(Batch::new(changed))), more))
 }
 
 fn tell(line: &OncePer, error: &Error) {
