@@ -68,7 +68,7 @@ impl Changes for Switch {
         {
             return changes.hint().await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -143,7 +143,7 @@ impl Changes for Flaky {
     }
 
     async fn hint(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -27,7 +27,7 @@ async fn watched_every(time: Duration, open: Opener, policy: OnUnavailable) -> P
         ..connector(open)
     };
     let builder = Persist::builder(None).on_unavailable(policy).look_every(time);
-    builder.connect_by(connector).await.unwrap()
+    builder.connect_by(connector).await.expect("it connects")
 }
 
 /// The next change of a stream, which has to come.
@@ -35,7 +35,7 @@ async fn next(watching: &mut Watching) -> Arc<Change> {
     let next = timeout(Duration::from_secs(3_600), watching.next()).await;
     next.expect("a change comes")
         .expect("the stream goes on")
-        .unwrap()
+        .expect("without an error")
 }
 
 /// The numbers of the jobs of the next changes.
@@ -56,9 +56,12 @@ async fn is_silent(watching: &mut Watching) {
 async fn applied_elsewhere(store: &str, jobs: impl IntoIterator<Item = u128>) {
     let claims: Vec<_> = jobs
         .into_iter()
-        .map(|number| queued(number).check(&SystemClock).unwrap())
+        .map(|number| queued(number).check(&SystemClock).expect("it is in order"))
         .collect();
-    MemoryBackend::named(store).apply(&claims).await.unwrap();
+    MemoryBackend::named(store)
+        .apply(&claims)
+        .await
+        .expect("memory takes it");
 }
 
 #[tokio::test(start_paused = true)]

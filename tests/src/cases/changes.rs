@@ -10,6 +10,7 @@ use persist_core::{
     PersistBackend, Result, VmState,
 };
 use persist_memory::MemoryBackend;
+use tokio::task::JoinHandle;
 
 use super::cases;
 use crate::case::{CaseResult, Ctx, Stop, ensure, ensure_eq};
@@ -353,7 +354,7 @@ async fn writers_at_once_lose_no_change(ctx: &Ctx) -> CaseResult {
         })
         .collect();
     let mut walk = Walk::after(None).limit(17);
-    while !writing.iter().all(|writer| writer.is_finished()) {
+    while !writing.iter().all(JoinHandle::is_finished) {
         walk.step(ctx.backend()).await?;
         tokio::task::yield_now().await;
     }
