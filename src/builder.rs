@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use persist_core::layer::{Deadlined, OncePer, Retrying};
 use persist_core::{
-    Clock, DbUrl, Deadlines, Error, ErrorKind, PersistBackend, Result, SqliteMode, SystemClock, end_of,
+    Clock, DbUrl, Deadlines, Error, ErrorKind, Pace, PersistBackend, Result, SqliteMode, SystemClock, end_of,
     metrics,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -71,6 +71,7 @@ pub struct Builder {
     migrate: bool,
     clock: Arc<dyn Clock>,
     slow: Duration,
+    look_every: Duration,
 }
 
 impl Builder {
@@ -84,6 +85,7 @@ impl Builder {
             migrate: true,
             clock: Arc::new(SystemClock),
             slow: SLOW,
+            look_every: Pace::LONGEST,
         }
     }
 
@@ -139,6 +141,13 @@ impl Builder {
         self
     }
 
+    /// How often the store is asked for changes while anybody watches and nothing comes: at least every second unless set, and
+    /// no more often than every 20 ms. After a change, and after what this process has written, it is asked sooner.
+    pub fn look_every(mut self, time: Duration) -> Self {
+        self.look_every = time;
+        self
+    }
+
     /// Connects, and brings the schema up or checks it. Without a URL, or with `none:`, persistence is off.
     ///
     /// # Errors
@@ -163,6 +172,7 @@ impl Builder {
                 self.clock,
                 self.actor,
                 self.slow,
+                self.look_every,
             ));
         }
         let read_only = matches!(&url, DbUrl::Sqlite(url) if url.mode == SqliteMode::ReadOnly);
@@ -235,7 +245,13 @@ impl Builder {
             close = close.saturating_add(self.options.deadlines.write.saturating_mul(3));
         }
         switch.closes_within(close);
-        Ok(Persist::over(switch, self.clock, self.actor, self.slow))
+        Ok(Persist::over(
+            switch,
+            self.clock,
+            self.actor,
+            self.slow,
+            self.look_every,
+        ))
     }
 }
 

@@ -1,8 +1,8 @@
 //! persist: a durable record of job states and VM life-cycle events for CI orchestrators, on Postgres,
 //! SQLite or memory.
 //!
-//! Order never matters: late, repeated and racing updates of one job end in the same rows and the same history
-//! (see [`PersistBackend`]). An orchestrator calls two hooks and needs no other code for it:
+//! Order never matters: late, repeated and racing updates of one job end in the same rows and the same history (see
+//! [`PersistBackend`]). An orchestrator calls two hooks and needs no other code for it:
 //!
 //! ```
 //! use persist::{JobState, JobUpdate, Persist, VmState, VmUpdate};
@@ -17,8 +17,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Without a URL this does nothing, at once; with a database that is away it drops and counts the updates, says
-//! so loudly, and turns itself on when the database answers.
+//! Without a URL this does nothing, at once; with a database that is away it drops and counts the updates, says so loudly, and
+//! turns itself on when the database answers.
 //!
 //! # Recipes
 //!
@@ -37,8 +37,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **Nothing may be lost, and nothing may wait**: [`OnUnavailable::Spool`] keeps updates in a local file while the
-//! database is away.
+//! **Nothing may be lost, and nothing may wait**: [`OnUnavailable::Spool`] keeps updates in a file while the database is away.
 //!
 //! **What is running?** An error is never an empty list, so a reaper may act on an empty one:
 //!
@@ -49,11 +48,12 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever
-//! overwritten; a second ending of one attempt is [`Outcome::Refused`], which is a report and no error.
+//! **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever overwritten; a
+//! second ending of one attempt is [`Outcome::Refused`], which is a report and no error.
 //!
 //! **How is it going?** A recorder that is installed before the store is opened gets [`metrics`]; spans are at DEBUG, slow calls
-//! ([`Builder::slow_after`]) at WARN; [`Persist::mode_changes`] and [`Persist::health`] tell of the database.
+//! ([`Builder::slow_after`]) at WARN; [`Persist::mode_changes`] and [`Persist::health`] tell of the database, and
+//! [`Persist::watch`] of every slot that is claimed or filled.
 //!
 //! **A store of one's own**: [`Persist::builder_over`]; **for tests**: `memory:`, or `memory:name` to share one.
 
@@ -72,6 +72,7 @@ mod spool;
 mod switch;
 #[cfg(all(test, feature = "memory"))]
 mod tests;
+mod watch;
 
 pub use alive::Alive;
 pub use builder::{Builder, OnUnavailable};
@@ -85,3 +86,4 @@ pub use scheme::{OpenOptions, open};
 #[cfg(feature = "spool")]
 pub use spool::Spool;
 pub use spool::{Replayed, WhenFull, replay};
+pub use watch::{WatchFrom, WatchQuery, Watching};

@@ -8,12 +8,13 @@ use persist_core::{
     Claim, Clock, Event, EventQuery, Health, Job, JobQuery, JobUpdate, Mode, Outcome, Page, PersistBackend,
     Prune, Pruned, Result, Update, Vm, VmKey, VmQuery, VmUpdate,
 };
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 use uuid::Uuid;
 
 use crate::attempts::Warned;
 use crate::builder::{Builder, OnUnavailable};
 use crate::switch::{AsItStands, Switch};
+use crate::watch::{self, Poller, WatchQuery, Watching};
 
 /// Records job states and VM events, and reads them back. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     actor: Option<String>,
     warned: Warned,
+    poller: Arc<Poller>,
 }
 
 impl Persist {
@@ -82,8 +84,10 @@ impl Persist {
         clock: Arc<dyn Clock>,
         actor: Option<String>,
         slow: Duration,
+        look_every: Duration,
     ) -> Self {
         Self(Arc::new(Inner {
+            poller: Poller::new(Arc::clone(&switch), look_every),
             backend: Arc::new(Observed::over(Arc::clone(&switch), slow)),
             as_it_stands: Arc::new(Observed::over(Arc::new(AsItStands(Arc::clone(&switch))), slow)),
             switch,
@@ -97,8 +101,8 @@ impl Persist {
         self.0.actor.as_deref()
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
     }
 
     /// Whether there is no database, and will be none.
@@ -271,8 +275,40 @@ impl Persist {
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn mode_changes(&self) -> watch::Receiver<Mode> {
+    pub fn mode_changes(&self) -> Receiver<Mode> {
         self.0.switch.watch()
+    }
+
+    /// Every slot that is claimed or filled, as it comes: by whatever process, once each, in an order in which nothing is
+    /// missed, from now on or from where another one was ([`WatchQuery`]).
+    ///
+    /// However many watch through this handle and its clones, one task asks the store: at once after what this process has
+    /// written, else less and less often while nothing comes, up to [`Builder::look_every`]. Who takes changes more slowly
+    /// than they come holds nobody up and loses nothing: it reads by itself until it has caught up. While the database is
+    /// away it waits, and goes on when that is back. Changes that wait in a spool are seen when they come to the database.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> persist::Result<()> {
+    /// # #[cfg(feature = "memory")] {
+    /// use persist::{JobState, JobUpdate, Persist, WatchQuery};
+    /// let persist = Persist::new(Some("memory:".to_owned())).await?;
+    /// let mut watching = persist.watch(WatchQuery::default().states([JobState::Failed])).await?;
+    /// let id = uuid::Uuid::from_u128(7);
+    /// persist.record_job_state(JobUpdate::new(id, JobState::Running)).await?;
+    /// persist.record_job_state(JobUpdate::new(id, JobState::Failed)).await?;
+    /// let failed = watching.next().await.expect("it goes on until an error")?;
+    /// println!("{} has failed; go on from {}", failed.event.subject, failed.cursor());
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` for a store that can't be watched, as one on Citus; `Unavailable` while persistence is off; from now on
+    /// also whatever asking for that place meets; `InvalidInput` for a cursor of elsewhere, `Lagged` for one behind what was
+    /// pruned.
+    pub async fn watch(&self, query: WatchQuery) -> Result<Watching> {
+        watch::watch(&self.0.poller, query).await
     }
 
     /// The same store as a backend, with all layers. It stays valid while the driver under it is replaced.
@@ -284,11 +320,6 @@ impl Persist {
     /// answered without them. What they miss, `health().spool` counts.
     pub fn backend_as_it_stands(&self) -> Arc<dyn PersistBackend> {
         Arc::clone(&self.0.as_it_stands) as Arc<dyn PersistBackend>
-    }
-
-    /// What stamps updates without a time.
-    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.0.clock)
     }
 
     /// Refuses new calls, lets accepted ones finish, and lets go of the database. Closes every clone. What waits

@@ -1,8 +1,8 @@
 //! The optional powers of whatever driver the switch has.
 
 use persist_core::{
-    ChangeQuery, Changed, Changes, Cursor, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect, Marks,
-    Orphan, OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
+    ChangePosition, ChangeQuery, Changed, Changes, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect,
+    Marks, Orphan, OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
 };
 
 use crate::switch::Switch;
@@ -52,7 +52,7 @@ fn has<T>(power: Option<T>) -> Result<T> {
 )]
 #[async_trait::async_trait]
 impl Changes for Switch {
-    async fn now(&self) -> Result<Cursor> {
+    async fn now(&self) -> Result<ChangePosition> {
         self.ask("now", |driver| async move { has(driver.changes())?.now().await })
             .await
     }

@@ -1,5 +1,6 @@
 //! Retention: forgets whole jobs in small batches, one runner at a time, beside whoever writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -170,7 +171,7 @@ impl Retention {
     pub fn start(self, persist: &Persist) -> RetentionTask {
         let (stop, mut stopped) = watch::channel(());
         let backend = persist.backend();
-        let clock = persist.clock();
+        let clock = Arc::clone(persist.clock());
         let task = tokio::spawn(async move {
             let line = OncePer::new(BETWEEN_WARNINGS);
             loop {

@@ -8,6 +8,7 @@ mod outages;
 mod recover;
 mod spool;
 mod told;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,6 +22,7 @@ use crate::spool::{self, SpoolAction};
 use crate::stats::{self, StatsArgs};
 use crate::verify::{self, VerifyArgs};
 use crate::vms::VmsArgs;
+use crate::watch::{self, WatchArgs};
 use crate::{span, talk};
 
 const AFTER_HELP: &str = "\
@@ -99,6 +100,9 @@ pub(crate) enum Command {
     /// End what nobody sees to any more
     #[command(arg_required_else_help = true, after_help = recover::AFTER_HELP)]
     Recover(RecoverArgs),
+    /// Print what changes, as it comes
+    #[command(after_help = watch::AFTER_HELP)]
+    Watch(WatchArgs),
     /// Look at the schema, bring it up, take it down
     #[command(arg_required_else_help = true)]
     Migrate {

@@ -32,6 +32,7 @@ mod talk;
 mod verify;
 mod visible;
 mod vms;
+mod watch;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Job(args) => job::run(args, context).await,
         Command::Orphans(args) => orphans::run(args, context).await,
         Command::Recover(args) => recover::run(args, context).await,
+        Command::Watch(args) => watch::run(args, context).await,
         Command::Migrate { action } => migrate::run(action, context).await,
         #[cfg(feature = "spool")]
         Command::Spool { action } => spool::run(action, context).await,

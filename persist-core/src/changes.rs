@@ -1,31 +1,59 @@
 //! The power to be watched: what changed, in an order in which nothing appears behind a reader.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cursor::{self, Cursor, Position};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Seq};
 use crate::limits;
 
 /// The changes of a store: every slot that was claimed or filled, in the order in which that became visible.
 ///
 /// Sequence numbers alone are no such order on Postgres: they are given before the commit, so that one may appear below
-/// another that was read already. A walk along [`Changed::next`] misses nothing, whatever writes beside it. What a prune
-/// removes is not told of.
+/// another that was read already. A walk along [`Changed::next`] misses nothing, whatever writes beside it, and sees each
+/// change once. What a prune removes is not told of.
+///
+/// A change may be seen a little after it was acknowledged: on Postgres once every transaction that is older than its own
+/// and writes, in any database of the server, has ended.
+///
+/// ```
+/// # use persist_core::{ChangeQuery, Changes, Error, ErrorKind, PersistBackend, Result};
+/// # async fn example(backend: std::sync::Arc<dyn PersistBackend>) -> Result<()> {
+/// let none = || Error::new(ErrorKind::Unsupported, "this store can't be watched");
+/// let changes = backend.changes().ok_or_else(none)?;
+/// let mut query = ChangeQuery::default().after(Some(changes.now().await?.cursor()));
+/// loop {
+///     let changed = changes.since(&query).await?;
+///     for change in &changed.changes {
+///         println!("{} is {}", change.event.subject, change.event.state.name());
+///     }
+///     query = query.after(Some(changed.next.cursor()));
+///     if !changed.more {
+///         break;
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[async_trait]
 pub trait Changes: Debug + Send + Sync {
-    /// The place from which a walk sees what comes from now on, and nothing that was there before.
-    async fn now(&self) -> Result<Cursor>;
+    /// The place from which a walk sees all that is acknowledged from now on.
+    ///
+    /// It sees nothing that was there before, but on Postgres what was committed while an older transaction was still at
+    /// work: that may be seen once more.
+    async fn now(&self) -> Result<ChangePosition>;
 
     /// The changes after a place; each slot as it holds now. A slot that changed again moved to the end.
     ///
     /// # Errors
-    /// `InvalidInput` as [`ChangeQuery::check`] says; `Lagged` where slots after the place were pruned, so that what the walk
-    /// would have seen is gone: begin anew with a listing and [`now`](Self::now).
+    /// `InvalidInput` as [`ChangeQuery::check`] says; `Lagged` where slots after the place were pruned since the walk was
+    /// there, so that what it would have seen is gone, and where the place is beyond all that the store has given, as after an
+    /// older backup was restored: begin anew with a listing and [`now`](Self::now), or from the first slot, which never
+    /// lags. `Unsupported` where the store, as it is now, has no such order.
     async fn since(&self, query: &ChangeQuery) -> Result<Changed>;
 
     /// Ends when this process may have changed something since the last call of it, or never: a hint, beside which one
@@ -40,7 +68,7 @@ pub trait Changes: Debug + Send + Sync {
 pub struct ChangeQuery {
     /// After this place; from the first slot that there is if `None`.
     pub after: Option<Cursor>,
-    /// Most events of the answer: 1 to 1,000, 1,000 unless set.
+    /// Most changes of the answer: 1 to 1,000, 1,000 unless set.
     pub limit: u32,
 }
 
@@ -61,7 +89,7 @@ impl ChangeQuery {
         self
     }
 
-    /// At most this many events.
+    /// At most this many changes.
     #[must_use]
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
@@ -76,8 +104,8 @@ impl ChangeQuery {
         limits::page(self.limit)?;
         match self.after.as_ref().map(Cursor::decode).transpose()? {
             None => Ok(None),
-            Some(Position::Change(of, position)) if of == instance_id => Ok(Some(position)),
-            Some(Position::Change(..)) => Err(Error::invalid(
+            Some(Position::Change(position)) if position.store == instance_id => Ok(Some(position)),
+            Some(Position::Change(_)) => Err(Error::invalid(
                 "after",
                 "this place among the changes belongs to another database",
             )),
@@ -86,19 +114,50 @@ impl ChangeQuery {
     }
 }
 
-/// A place among the changes of one store: after this slot's change. Its order is that of the fields.
+/// A place among the changes of one store: after a change. Places of one store are ordered by their fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChangePosition {
-    /// The transaction, where a store has such an order (Postgres); else 0.
+    /// The store's `instance_id`.
+    pub store: Uuid,
+    /// The transaction, where a store has such an order (Postgres); else 0, and what was acknowledged is seen at once.
     pub transaction: u64,
     /// The number of the change.
     pub seq: Seq,
+    /// How many prunes there had been when the walk was here: what went before that is not missed.
+    pub prunes: u64,
 }
 
 impl ChangePosition {
-    /// The cursor of this place in the store with this identity.
-    pub fn cursor(self, instance_id: Uuid) -> Cursor {
-        Cursor::encode(&Position::Change(instance_id, self))
+    /// The text of this place, to go on there later.
+    pub fn cursor(self) -> Cursor {
+        Cursor::encode(&Position::Change(self))
+    }
+
+    /// Transaction and number: the order of the changes themselves.
+    pub fn key(self) -> (u64, Seq) {
+        (self.transaction, self.seq)
+    }
+}
+
+/// A slot that was claimed or filled, with all that it holds now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// The slot.
+    pub event: Event,
+    /// After this change.
+    pub position: ChangePosition,
+}
+
+impl Change {
+    /// For backends.
+    pub fn new(event: Event, position: ChangePosition) -> Self {
+        Self { event, position }
+    }
+
+    /// From where a walk goes on after this change.
+    pub fn cursor(&self) -> Cursor {
+        self.position.cursor()
     }
 }
 
@@ -106,17 +165,165 @@ impl ChangePosition {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Changed {
-    /// The slots, each with all that it holds now.
-    pub events: Vec<Event>,
+    /// In their order.
+    pub changes: Vec<Change>,
     /// After the last of them; where the walk stood, if there was none.
-    pub next: Cursor,
+    pub next: ChangePosition,
     /// Whether more were to be had at once.
     pub more: bool,
 }
 
 impl Changed {
-    /// For backends.
-    pub fn new(events: Vec<Event>, next: Cursor, more: bool) -> Self {
-        Self { events, next, more }
+    /// The answer to who stood at `from`. For backends.
+    pub fn new(changes: Vec<Change>, from: ChangePosition, more: bool) -> Self {
+        let next = changes.last().map_or(from, |change| change.position);
+        Self { changes, next, more }
+    }
+}
+
+/// What prunes have taken away: how often, and up to which change. Its text is what databases keep of it. For backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Horizon {
+    /// Prunes that took any slot.
+    pub prunes: u64,
+    /// Transaction and number of the latest change that any of them took.
+    pub last: (u64, i64),
+}
+
+impl Horizon {
+    /// The horizon after one more prune, whose latest change was this.
+    #[must_use]
+    pub fn raised(self, last: (u64, i64)) -> Self {
+        Self {
+            prunes: self.prunes.saturating_add(1),
+            last: self.last.max(last),
+        }
+    }
+
+    /// Where a checked query begins, as of now: at its place, or before the first change.
+    ///
+    /// # Errors
+    /// `Lagged` where a prune since then may have taken what comes after the place, and where that is beyond `end`, the
+    /// latest place that the store can have given.
+    pub fn begin(
+        self,
+        store: Uuid,
+        after: Option<ChangePosition>,
+        end: (u64, i64),
+    ) -> Result<ChangePosition> {
+        let Some(after) = after else {
+            return Ok(ChangePosition {
+                store,
+                transaction: 0,
+                seq: Seq::new(0),
+                prunes: self.prunes,
+            });
+        };
+        let place = (after.transaction, after.seq.get());
+        if place > end || after.prunes > self.prunes {
+            let what = "this place is beyond all changes of the store, which is an older one: begin anew";
+            return Err(Error::new(ErrorKind::Lagged, what));
+        }
+        if after.prunes < self.prunes && place < self.last {
+            let what = "slots after this place were pruned and can't be told of any more: begin anew";
+            return Err(Error::new(ErrorKind::Lagged, what));
+        }
+        Ok(ChangePosition {
+            prunes: self.prunes,
+            ..after
+        })
+    }
+}
+
+impl fmt::Display for Horizon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.prunes, self.last.0, self.last.1)
+    }
+}
+
+impl FromStr for Horizon {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().unwrap_or_default();
+        let parsed = (|| {
+            let prunes = word().parse().ok()?;
+            let last = (word().parse().ok()?, word().parse().ok()?);
+            Some(Self { prunes, last })
+        })();
+        parsed.filter(|_| words.next().is_none()).ok_or_else(|| {
+            let what =
+                "persist_meta.pruned_to is not what a prune writes; the database is damaged or was edited";
+            Error::new(ErrorKind::Corrupt, what)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: Uuid = Uuid::from_u128(7);
+
+    fn place(transaction: u64, seq: i64, prunes: u64) -> ChangePosition {
+        ChangePosition {
+            store: STORE,
+            transaction,
+            seq: Seq::new(seq),
+            prunes,
+        }
+    }
+
+    #[test]
+    fn a_walk_lags_only_where_a_prune_since_took_what_comes_after() {
+        let horizon = Horizon::default().raised((5, 10)).raised((4, 90));
+        assert_eq!((horizon.prunes, horizon.last), (2, (5, 10)));
+        assert_eq!(horizon.to_string().parse::<Horizon>().unwrap(), horizon);
+        let begin = |after| {
+            horizon
+                .begin(STORE, after, (9, i64::MAX))
+                .map_err(|error| error.kind())
+        };
+        assert_eq!(begin(None), Ok(place(0, 0, 2)));
+        assert_eq!(begin(Some(place(5, 9, 1))), Err(ErrorKind::Lagged));
+        assert_eq!(
+            begin(Some(place(5, 9, 2))),
+            Ok(place(5, 9, 2)),
+            "the walk began after it"
+        );
+        assert_eq!(
+            begin(Some(place(5, 10, 0))),
+            Ok(place(5, 10, 2)),
+            "all that went was seen"
+        );
+        assert_eq!(begin(Some(place(9, i64::MAX, 2))), Ok(place(9, i64::MAX, 2)));
+        for of_a_later_store in [place(10, 0, 2), place(9, 0, 3)] {
+            assert_eq!(begin(Some(of_a_later_store)), Err(ErrorKind::Lagged));
+        }
+    }
+
+    #[test]
+    fn what_no_prune_has_written_is_damage() {
+        for text in ["", "1", "1 2", "1 2 3 4", "a 2 3", "1 -2 3", "1 2 3 ", " 1 2 3"] {
+            let refused = text.parse::<Horizon>().map_err(|error| error.kind());
+            assert_eq!(refused, Err(ErrorKind::Corrupt), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_held_against_its_store() {
+        let query = ChangeQuery::default().after(Some(place(1, 2, 3).cursor()));
+        assert_eq!(query.check(STORE).unwrap(), Some(place(1, 2, 3)));
+        let seq = Cursor::encode(&Position::EventSeq(STORE, 1));
+        for (query, store) in [
+            (query.clone(), Uuid::from_u128(8)),
+            (query.clone().limit(0), STORE),
+            (query.clone().limit(1_001), STORE),
+            (query.clone().after(Some(seq)), STORE),
+            (query.after(Some(Cursor::from_text("damaged"))), STORE),
+        ] {
+            assert_eq!(query.check(store).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
     }
 }

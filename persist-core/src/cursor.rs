@@ -33,9 +33,9 @@ pub enum Position {
     /// In the history by sequence number, of the store with this `instance_id`.
     #[serde(rename = "s")]
     EventSeq(Uuid, i64),
-    /// Among the changes of the store with this `instance_id`.
+    /// Among the changes of the store that it names.
     #[serde(rename = "c")]
-    Change(Uuid, ChangePosition),
+    Change(ChangePosition),
     /// Among the orphans.
     #[serde(rename = "o")]
     Orphan(Uuid, String),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::artefacts::{self, Artefact};
 use crate::backend::PersistBackend;
+use crate::changes::Change;
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventQuery};
@@ -23,6 +24,7 @@ use crate::story::{AsOf, Story};
 use crate::time::Timestamp;
 use crate::verify::{self, Checked};
 use crate::vm::{Vm, VmQuery};
+use crate::watch;
 
 /// What can be built from the ten methods. Implemented for every backend, and by no one else.
 ///
@@ -127,6 +129,27 @@ pub trait PersistExt: PersistBackend {
     /// ```
     fn verify(&self) -> impl Stream<Item = Result<Checked>> + Send {
         verify::verify(self)
+    }
+
+    /// Every slot that is claimed or filled, from a place on, as it comes; with `None` from the first slot that there is.
+    /// Go on later from [`Change::cursor`]. For what comes from now on only, begin at [`Changes::now`](crate::Changes::now).
+    ///
+    /// It polls: soon after a hint or a change, else every second at the latest. An error that may pass, as of a database
+    /// that is away, is told in the log and waited for; any other ends the stream, such as `Lagged` after a prune, and
+    /// `Unsupported` where the store can't be watched. For many watchers of one store see the facade's `Persist::watch`.
+    ///
+    /// ```
+    /// # use persist_core::{Cursor, PersistBackend, PersistExt as _, Result};
+    /// # use futures_util::TryStreamExt as _;
+    /// # async fn example(backend: std::sync::Arc<dyn PersistBackend>, from: Option<Cursor>) -> Result<()> {
+    /// let mut changes = std::pin::pin!(backend.watch(from));
+    /// while let Some(change) = changes.try_next().await? {
+    ///     println!("{} {}; go on from {}", change.event.subject, change.event.state.name(), change.cursor());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    fn watch(&self, from: Option<Cursor>) -> impl Stream<Item = Result<Change>> + Send {
+        watch::stream(self, from)
     }
 }
 

@@ -221,7 +221,7 @@ impl<'b> Transfer<'b> {
             place.since = match self.from.changes() {
                 Some(changes) => match changes.now().await {
                     Err(error) if error.kind() == ErrorKind::Unsupported => None,
-                    now => Some(now?),
+                    now => Some(now?.cursor()),
                 },
                 None => None,
             };
@@ -278,14 +278,15 @@ impl<'b> Transfer<'b> {
         loop {
             let query = ChangeQuery::default().after(Some(since.clone()));
             let changed = changes.since(&query).await?;
-            since = changed.next;
+            since = changed.next.cursor();
             place.since = Some(since.clone());
-            if changed.events.is_empty() {
+            let events: Vec<_> = changed.changes.into_iter().map(|change| change.event).collect();
+            if events.is_empty() {
                 return self.keep(place, mark).await;
             }
-            let sent = self.send(&changed.events).await?;
-            note(done, &changed.events, &sent);
-            slots += changed.events.len() as u64;
+            let sent = self.send(&events).await?;
+            note(done, &events, &sent);
+            slots += events.len() as u64;
             each(Progress {
                 doing: "catching up",
                 slots,

@@ -46,7 +46,7 @@ impl Recorded {
 pub(crate) struct Sequence {
     claims: Vec<(i64, Option<Claim>)>,
     gaps: usize,
-    last: i64,
+    pub(crate) last: i64,
 }
 
 impl Sequence {
@@ -67,11 +67,12 @@ impl Sequence {
         recorded.filled = Some(Box::new(slot));
     }
 
-    /// The numbers of these slots are never given again.
-    pub(crate) fn forget(&mut self, slots: &[Recorded]) {
+    /// The numbers of these slots are never given again. The highest of them.
+    pub(crate) fn forget(&mut self, slots: &[Recorded]) -> i64 {
         for slot in slots {
             self.leave(slot.seq);
         }
+        slots.iter().map(|slot| slot.seq).max().unwrap_or_default()
     }
 
     fn append(&mut self, claim: &Claim) -> i64 {
@@ -99,6 +100,12 @@ impl Sequence {
             .iter()
             .filter_map(|(_, claim)| claim.as_ref())
     }
+}
+
+/// The slots after a number, in the order of their latest change.
+pub(crate) fn after(state: &State, seq: i64) -> impl Iterator<Item = Event> {
+    let claims = state.sequence.after(seq);
+    claims.filter_map(|claim| held(state, claim)).map(Recorded::event)
 }
 
 /// A page of a checked query.

@@ -15,11 +15,14 @@
 //! ```
 
 mod backend;
+mod changes;
 mod event;
 mod job;
 mod marks;
 mod owners;
 mod state;
+#[cfg(test)]
+mod tests;
 mod vm;
 
 pub use backend::MemoryBackend;

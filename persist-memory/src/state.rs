@@ -7,8 +7,8 @@ use std::ops::Bound;
 use foldhash::fast::RandomState;
 use persist_core::merge::{self, Fill, Row};
 use persist_core::{
-    Attribute, Claim, Order, Outcome, Owner, Prune, Pruned, Rank, State as SubjectState, Subject, TimeRange,
-    Timestamp, VmKey,
+    Attribute, Claim, Horizon, Order, Outcome, Owner, Prune, Pruned, Rank, State as SubjectState, Subject,
+    TimeRange, Timestamp, VmKey,
 };
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ pub(crate) struct State {
     pub(crate) marks: BTreeMap<String, String>,
     /// Who beats, by name.
     pub(crate) owners: BTreeMap<String, Owner>,
+    pub(crate) pruned: Horizon,
 }
 
 impl State {
@@ -38,12 +39,13 @@ impl State {
         }
     }
 
-    /// Removes a job, its VMs and their history.
-    fn remove(&mut self, id: Uuid) {
-        self.jobs.remove(&id, &mut self.sequence);
+    /// Removes a job, its VMs and their history. The highest number that went.
+    fn remove(&mut self, id: Uuid) -> i64 {
+        let mut last = self.jobs.remove(&id, &mut self.sequence);
         for key in self.vms_of(id).map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            self.vms.remove(&key, &mut self.sequence);
+            last = last.max(self.vms.remove(&key, &mut self.sequence));
         }
+        last
     }
 
     pub(crate) fn vms_of(&self, id: Uuid) -> impl Iterator<Item = (&VmKey, &Line)> {
@@ -175,12 +177,13 @@ impl<K: Key> Table<K> {
         outcome
     }
 
-    fn remove(&mut self, key: &K, sequence: &mut Sequence) {
-        if let Some(line) = self.lines.remove(key) {
-            self.by_id.remove(key);
-            self.by_age.remove(&(line.row.created_at, key.clone()));
-            sequence.forget(&line.slots);
-        }
+    fn remove(&mut self, key: &K, sequence: &mut Sequence) -> i64 {
+        let Some(line) = self.lines.remove(key) else {
+            return 0;
+        };
+        self.by_id.remove(key);
+        self.by_age.remove(&(line.row.created_at, key.clone()));
+        sequence.forget(&line.slots)
     }
 
     /// The rows of an order after a place in it, beginning and ending where the ranges do. The ranges only
@@ -251,6 +254,7 @@ pub(crate) fn prune(state: &mut State, request: &Prune) -> Pruned {
     matching.truncate(request.limit as usize);
 
     let mut pruned = Pruned::new(matching.len() as u64, 0, 0, 0, more);
+    let mut last = 0;
     for id in matching {
         if let Some(line) = state.jobs.get(&id) {
             pruned.jobs += 1;
@@ -261,8 +265,11 @@ pub(crate) fn prune(state: &mut State, request: &Prune) -> Pruned {
             pruned.events += line.slots.len() as u64;
         }
         if !request.dry_run {
-            state.remove(id);
+            last = last.max(state.remove(id));
         }
+    }
+    if last > 0 {
+        state.pruned = state.pruned.raised((0, last));
     }
     pruned
 }

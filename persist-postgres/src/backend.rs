@@ -13,6 +13,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
 
+use crate::changes::Watched;
 use crate::config::PostgresConfig;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
@@ -41,6 +42,7 @@ pub struct PostgresBackend {
     marks: Marked,
     keeper: Keeper,
     inspector: Inspector,
+    watched: Watched,
 }
 
 impl PostgresBackend {
@@ -87,6 +89,7 @@ impl PostgresBackend {
             inspector,
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
+            watched: Watched::new(&pool, &prefix, config.deadlines.read),
             statements,
             pool,
             schema,
@@ -144,11 +147,18 @@ impl PersistBackend for PostgresBackend {
         let mut outcomes = Vec::with_capacity(claims.len());
         for chunk in claims.chunks(CHUNK) {
             let (statements, chunk) = (Arc::clone(&self.statements), Arc::<[Claim]>::from(chunk));
+            let bell = Arc::clone(&self.watched.bell);
             let merged = self
                 .pool
                 .run("apply", self.deadlines.write, Scope::Flush, move |session| {
                     let (statements, chunk) = (Arc::clone(&statements), Arc::clone(&chunk));
-                    Box::pin(async move { merge::chunk(session, &statements, &chunk).await })
+                    let bell = Arc::clone(&bell);
+                    Box::pin(async move {
+                        let merged = merge::chunk(session, &statements, &chunk).await;
+                        // Here, as each statement has committed, and who called may be gone. Also after an error: some may stand.
+                        bell.ring();
+                        merged
+                    })
                 });
             match merged.await {
                 Ok(of_chunk) => outcomes.extend(of_chunk),
@@ -266,7 +276,7 @@ impl Capabilities for PostgresBackend {
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        None
+        Some(&self.watched)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {

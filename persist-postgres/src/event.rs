@@ -93,7 +93,7 @@ impl TryFrom<Model> for Event {
     }
 }
 
-fn decode(row: PgRow) -> Result<Event> {
+pub(crate) fn decode(row: PgRow) -> Result<Event> {
     Model::from_query_result(&row.into(), "")
         .map_err(|_| row::undecodable("events"))?
         .try_into()

@@ -10,6 +10,7 @@ mod adopt;
 mod attached;
 mod backend;
 mod bind;
+mod changes;
 mod config;
 mod connection;
 mod error;
@@ -36,5 +37,6 @@ pub mod vm;
 mod waves;
 
 pub use backend::PostgresBackend;
+pub use changes::watching_statement;
 pub use config::PostgresConfig;
 pub use statements::{merging_statement, reading_statements};

@@ -11,6 +11,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
 
+use crate::bind::add;
 use crate::error::{Phase, classify};
 use crate::session::Session;
 
@@ -122,13 +123,8 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
     );
     let (mut ids, mut matching, mut jobs, mut vms) = (BTreeSet::new(), 0_u32, 0_u64, 0_u64);
     for row in session.rows(sql, arguments(request)?).await? {
-        let id: Uuid = row
-            .try_get(0)
-            .map_err(|error| classify(&error, Phase::Statement))?;
-        match row
-            .try_get::<i32, _>(1)
-            .map_err(|error| classify(&error, Phase::Statement))?
-        {
+        let id: Uuid = get(&row, 0)?;
+        match get::<i32>(&row, 1)? {
             0 => {
                 matching += 1;
                 continue;
@@ -143,28 +139,57 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
     if ids.is_empty() {
         return Ok(Pruned::new(0, 0, 0, 0, more));
     }
+    // Who may not note what went may prune all the same, as before there was anybody to watch.
     let sql = format!(
         "WITH gone AS (DELETE FROM {prefix}events e WHERE e.request_id = ANY($1) \
          AND NOT EXISTS (SELECT FROM {prefix}jobs j WHERE e.domain_name = '' AND j.request_id = e.request_id) \
          AND NOT EXISTS (SELECT FROM {prefix}vms v WHERE v.request_id = e.request_id \
-         AND v.domain_name = e.domain_name) RETURNING 1) SELECT count(*) FROM gone"
+         AND v.domain_name = e.domain_name) RETURNING e.xid, e.seq) \
+         SELECT (SELECT count(*) FROM gone), gone.xid::text, seq, \
+         (SELECT bool_and(has_table_privilege('{prefix}persist_meta', r)) FROM unnest('{{SELECT,INSERT,UPDATE}}'::text[]) r) \
+         FROM gone ORDER BY gone.xid DESC, seq DESC LIMIT 1"
     );
     let mut of_ids = PgArguments::default();
-    of_ids
-        .add(ids.into_iter().collect::<Vec<_>>())
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, "too many ids to be sent"))?;
+    add(&mut of_ids, ids.into_iter().collect::<Vec<_>>())?;
     let gone = session.rows(sql, of_ids).await?;
-    let events = gone
-        .first()
-        .map(|row| count(row, 0))
-        .transpose()?
-        .unwrap_or_default();
+    let Some(latest) = gone.first() else {
+        return Ok(Pruned::new(requests, jobs, vms, 0, more));
+    };
+    let events = count(latest, 0)?;
+    let may_note: bool = get(latest, 3)?;
+    if may_note {
+        raise_horizon(session, prefix, get(latest, 1)?, get(latest, 2)?).await?;
+    } else {
+        tracing::warn!(
+            "no right to change persist_meta: who watches is not told what this prune took away; grant it"
+        );
+    }
     Ok(Pruned::new(requests, jobs, vms, events, more))
 }
 
+/// Notes a prune whose latest change was this, last of all: from here until the commit no other prune gets by.
+async fn raise_horizon(session: &mut Session, prefix: &str, xid: &str, seq: i64) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO {prefix}persist_meta AS m (key, value) VALUES ('pruned_to', concat_ws(' ', 1, $1::text, $2::bigint)) \
+         ON CONFLICT (key) DO UPDATE SET value = concat_ws(' ', split_part(m.value, ' ', 1)::bigint + 1, \
+         CASE WHEN (split_part(m.value, ' ', 2)::xid8, split_part(m.value, ' ', 3)::bigint) \
+         < ($1::text::xid8, $2::bigint) THEN concat_ws(' ', $1::text, $2::bigint) \
+         ELSE concat_ws(' ', split_part(m.value, ' ', 2), split_part(m.value, ' ', 3)) END)"
+    );
+    let mut last = PgArguments::default();
+    add(&mut last, xid)?;
+    add(&mut last, seq)?;
+    session.rows(sql, last).await.map(drop)
+}
+
+fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(column)
+        .map_err(|error| classify(&error, Phase::Statement))
+}
+
 fn count(row: &PgRow, column: usize) -> Result<u64> {
-    let count: i64 = row
-        .try_get(column)
-        .map_err(|error| classify(&error, Phase::Statement))?;
-    Ok(count.unsigned_abs())
+    get::<i64>(row, column).map(i64::unsigned_abs)
 }

@@ -12,6 +12,7 @@ use persist_core::{
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::changes::Watched;
 use crate::config::SqliteConfig;
 use crate::error::Failed;
 use crate::inspect::Inspector;
@@ -31,6 +32,7 @@ pub struct SqliteBackend {
     marks: Marked,
     keeper: Keeper,
     inspector: Inspector,
+    watched: Watched,
 }
 
 impl SqliteBackend {
@@ -74,6 +76,10 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let watched = Watched {
+            store: Arc::clone(&store),
+            deadline: deadlines.read,
+        };
         Ok(Self {
             inspector,
             store,
@@ -81,6 +87,7 @@ impl SqliteBackend {
             migrator,
             marks,
             keeper,
+            watched,
         })
     }
 
@@ -189,7 +196,7 @@ impl Capabilities for SqliteBackend {
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        None
+        Some(&self.watched)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {

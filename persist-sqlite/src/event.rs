@@ -16,7 +16,7 @@ use crate::row::{self, Columns};
 const FIRST_ATTRIBUTE: usize = 9;
 
 /// Takes the columns in the order of [`EVENT_COLUMNS`].
-fn decode(row: &Row<'_>) -> Result<Event> {
+pub(crate) fn decode(row: &Row<'_>) -> Result<Event> {
     let row = Columns::new(EVENTS, &EVENT_COLUMNS, row, 1)?;
     let subject = Subject::new(row.id(), &row.get::<String>(2)?);
     let mut attributes = Attributes::default();

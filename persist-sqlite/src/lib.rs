@@ -18,6 +18,7 @@ mod adopt;
 mod anchor;
 mod backend;
 mod bind;
+mod changes;
 mod config;
 mod connection;
 mod error;

@@ -3,7 +3,7 @@
 //! Runs inside a transaction that held the lock from its beginning, so that no other writer comes between.
 
 use persist_core::merge::{Fill, outcome_of_held};
-use persist_core::{Claim, Outcome};
+use persist_core::{Bell, Claim, Outcome};
 use rusqlite::Connection;
 
 use crate::error::Failed;
@@ -12,8 +12,11 @@ use crate::rows::Rows;
 use crate::slots::Slots;
 
 /// The work of a store: what waits is merged, in its order.
-#[derive(Debug)]
-pub(crate) struct Merging;
+#[derive(Debug, Default)]
+pub(crate) struct Merging {
+    /// For who watches the store.
+    pub(crate) bell: Bell,
+}
 
 impl Work for Merging {
     type Item = Vec<Claim>;
@@ -34,6 +37,14 @@ impl Work for Merging {
         }
         merge.finish()?;
         Ok(all)
+    }
+
+    fn committed(&self, _: &Connection, _: &[&Vec<Claim>]) {
+        self.bell.ring();
+    }
+
+    fn in_doubt(&self) {
+        self.bell.ring();
     }
 }
 

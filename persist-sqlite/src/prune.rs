@@ -5,6 +5,7 @@ use persist_core::{JobState, Prune, Pruned};
 use rusqlite::{Connection, Statement};
 
 use crate::error::Failed;
+use crate::records;
 
 /// The conditions of a checked request beyond its ids: of a job's own row, and of one VM's.
 struct Conditions {
@@ -87,26 +88,42 @@ fn victims(connection: &Connection, request: &Prune) -> Result<Vec<Vec<u8>>, Fai
 
 /// Removes, in the transaction that the connection is in.
 pub(crate) fn remove(connection: &Connection, request: &Prune) -> Result<Pruned, Failed> {
-    of_tables(connection, request, "DELETE FROM", |statement, id| {
+    let victims = victims(connection, request)?;
+    let mut last = None;
+    let mut latest =
+        connection.prepare_cached(&format!("SELECT max(seq) FROM {EVENTS} WHERE request_id = ?1"))?;
+    for id in victims.iter().take(request.limit as usize) {
+        last = last.max(latest.query_row([id], |row| row.get::<_, Option<i64>>(0))?);
+    }
+    let pruned = of_tables(connection, request, victims, "DELETE FROM", |statement, id| {
         statement.execute([id]).map(|rows| rows as u64)
-    })
+    })?;
+    if let Some(last) = last {
+        records::raise_horizon(connection, last)?;
+    }
+    Ok(pruned)
 }
 
 /// Counts what would be removed, in one snapshot.
 pub(crate) fn count(connection: &Connection, request: &Prune) -> Result<Pruned, Failed> {
     let snapshot = connection.unchecked_transaction()?;
-    of_tables(&snapshot, request, "SELECT count(*) FROM", |statement, id| {
-        statement.query_row([id], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))
-    })
+    let victims = victims(&snapshot, request)?;
+    of_tables(
+        &snapshot,
+        request,
+        victims,
+        "SELECT count(*) FROM",
+        |statement, id| statement.query_row([id], |row| row.get::<_, i64>(0).map(i64::unsigned_abs)),
+    )
 }
 
 fn of_tables(
     connection: &Connection,
     request: &Prune,
+    mut victims: Vec<Vec<u8>>,
     verb: &str,
     rows: impl Fn(&mut Statement<'_>, &[u8]) -> rusqlite::Result<u64>,
 ) -> Result<Pruned, Failed> {
-    let mut victims = victims(connection, request)?;
     let limit = request.limit as usize;
     let mut pruned = Pruned::new(0, 0, 0, 0, victims.len() > limit);
     victims.truncate(limit);

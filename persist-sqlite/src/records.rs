@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use persist_core::{Error, ErrorKind, sql, time};
+use persist_core::{Error, ErrorKind, Horizon, sql, time};
 use persist_migration::records::{Record, Records};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
@@ -71,6 +71,32 @@ pub(crate) fn instance_id(connection: &Connection) -> Result<Uuid, Failed> {
         )
     };
     Ok(id.ok_or_else(none)?)
+}
+
+/// The highest number that was given; 0 before the first.
+pub(crate) fn last_seq(connection: &Connection) -> Result<i64, Failed> {
+    let next = meta(connection, "next_seq")?.and_then(|value| value.parse::<i64>().ok());
+    let none = || {
+        let what = "persist_meta says no next_seq that can be; the file is damaged or was edited";
+        Error::new(ErrorKind::Corrupt, what)
+    };
+    Ok(next.ok_or_else(none)?.saturating_sub(1))
+}
+
+/// What prunes have taken away.
+pub(crate) fn horizon(connection: &Connection) -> Result<Horizon, Failed> {
+    let text = meta(connection, "pruned_to")?;
+    Ok(text.map_or_else(|| Ok(Horizon::default()), |text| text.parse())?)
+}
+
+/// Notes a prune whose latest change was this, in the transaction that the connection is in.
+pub(crate) fn raise_horizon(connection: &Connection, last_seq: i64) -> Result<(), Failed> {
+    let raised = horizon(connection)?.raised((0, last_seq)).to_string();
+    connection.execute(
+        "INSERT INTO persist_meta (key, value) VALUES ('pruned_to', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
+        [raised],
+    )?;
+    Ok(())
 }
 
 /// A fact of the store about itself.

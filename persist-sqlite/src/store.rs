@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use persist_core::{Claim, Error, ErrorKind, Outcome, Result};
+use persist_core::{Bell, Claim, Error, ErrorKind, Outcome, Result};
 use rusqlite::Connection;
 
 use crate::config::SqliteConfig;
@@ -26,6 +26,8 @@ pub(crate) struct Store {
     worker: Option<Worker<Merging>>,
     /// None in memory.
     path: Option<PathBuf>,
+    /// Rung after each commit of updates.
+    pub(crate) bell: Bell,
     is_closed: AtomicBool,
 }
 
@@ -39,10 +41,12 @@ impl Store {
         let found = tokio::task::spawn_blocking(move || Source::find(&url)).await;
         let source = found.map_err(|_| Error::new(ErrorKind::Internal, "the runtime goes away"))??;
         let path = source.path().map(ToOwned::to_owned);
+        let merging = Arc::new(Merging::default());
+        let bell = merging.bell.another();
         let worker = if source.is_read_only {
             None
         } else {
-            Some(Worker::start(source.clone(), Arc::new(Merging), config.deadlines.connect).await?)
+            Some(Worker::start(source.clone(), merging, config.deadlines.connect).await?)
         };
         let readers = (!source.is_memory()).then(|| Readers::new(source, config.readers));
         if let (None, Some(readers)) = (&worker, &readers) {
@@ -53,6 +57,7 @@ impl Store {
             readers,
             worker,
             path,
+            bell,
             is_closed: AtomicBool::new(false),
         })
     }

@@ -29,6 +29,7 @@ pub(super) struct Flaky {
     held: Held,
     writes: Arc<AtomicU32>,
     beats: Arc<AtomicU32>,
+    looks: Arc<AtomicU32>,
     /// As its opener says.
     is_well: bool,
 }
@@ -133,7 +134,7 @@ impl Capabilities for Flaky {
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        None
+        Some(self)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
@@ -149,6 +150,25 @@ impl Capabilities for Flaky {
     }
 }
 
+#[async_trait]
+impl Changes for Flaky {
+    async fn now(&self) -> Result<ChangePosition> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.answer()?;
+        self.store().now().await
+    }
+
+    async fn since(&self, query: &ChangeQuery) -> Result<Changed> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.answer()?;
+        self.store().since(query).await
+    }
+
+    async fn hint(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Opens handles onto one store; what fails is up to the test.
 #[derive(Debug)]
 pub(super) struct Opener {
@@ -158,6 +178,8 @@ pub(super) struct Opener {
     pub(super) held: Held,
     pub(super) writes: Arc<AtomicU32>,
     pub(super) beats: Arc<AtomicU32>,
+    /// How often it was asked for changes.
+    pub(super) looks: Arc<AtomicU32>,
     pub(super) panics: bool,
     /// Whether what it opens answers when asked for its health, whatever fails.
     pub(super) is_well: bool,
@@ -183,6 +205,7 @@ impl Opener {
             held: Held::default(),
             writes: Arc::default(),
             beats: Arc::default(),
+            looks: Arc::default(),
             panics: false,
             is_well: false,
         }
@@ -197,6 +220,7 @@ impl Opener {
             held: Arc::clone(&self.held),
             writes: Arc::clone(&self.writes),
             beats: Arc::clone(&self.beats),
+            looks: Arc::clone(&self.looks),
             is_well: self.is_well,
         }
     }

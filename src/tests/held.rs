@@ -186,5 +186,6 @@ pub(super) async fn spool(open: Opener, outbox: &Arc<HeldOutbox>, when_full: Whe
         clock,
         Some("tester".to_owned()),
         Duration::from_secs(1),
+        Pace::LONGEST,
     ))
 }

@@ -257,6 +257,11 @@ impl Running {
         }
     }
 
+    /// A line that is there already.
+    pub fn line_if_any(&self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -45,7 +45,7 @@ async fn writer(place: &Place) -> Writer<Merging> {
     place.migrated().await.close().await.unwrap();
     Writer::new(
         Source::find(&place.url("rw")).unwrap(),
-        Arc::new(Merging),
+        Arc::new(Merging::default()),
         Arc::new(Counts::new("sqlite")),
     )
 }

@@ -1,6 +1,6 @@
 //! The layer itself: each method handed to the file of the defects that break it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) numbers: Mutex<HashMap<(Subject, Rank), i64>>,
     /// Offsets of the cursors that were given out.
     pub(super) offsets: Mutex<HashMap<String, usize>>,
+    /// Slots that were told to who watches.
+    pub(super) told: Mutex<HashSet<(Subject, Rank)>>,
     /// Whether any handle was closed.
     pub(super) closed: AtomicBool,
 }
@@ -194,7 +196,7 @@ impl Capabilities for Broken {
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        self.inner.changes()
+        Some(self)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {

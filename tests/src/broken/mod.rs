@@ -4,6 +4,7 @@
 //! case that must be noticed. Without a defect every call takes the way of all of them, so that a layer which
 //! breaks more than it says shows itself: the healthy one must pass everything.
 
+mod changes;
 mod filter;
 mod history;
 mod layer;
@@ -20,6 +21,7 @@ mod write;
 
 use std::fmt::{self, Debug};
 
+pub use changes::Watches;
 pub use history::Histories;
 pub use layer::{Broken, BrokenStores};
 pub use life::Lives;
@@ -45,6 +47,8 @@ pub enum Defect {
     Vms(Lists),
     /// Pages of the history.
     History(Histories),
+    /// The changes that are watched.
+    Watch(Watches),
     /// Retention.
     Prune(Prunes),
     /// Heartbeats and orphans.
@@ -70,6 +74,7 @@ impl Defect {
             .chain(of(list::JOBS, Defect::Jobs))
             .chain(of(list::VMS, Defect::Vms))
             .chain(of(history::ALL, Defect::History))
+            .chain(of(changes::ALL, Defect::Watch))
             .chain(of(prune::ALL, Defect::Prune))
             .chain(of(owned::ALL, Defect::Owner))
             .chain(of(look::ALL, Defect::Look))
@@ -87,6 +92,7 @@ impl fmt::Display for Defect {
             Self::Jobs(broken) => ("jobs", broken),
             Self::Vms(broken) => ("vms", broken),
             Self::History(broken) => ("history", broken),
+            Self::Watch(broken) => ("watch", broken),
             Self::Prune(broken) => ("prune", broken),
             Self::Owner(broken) => ("owner", broken),
             Self::Look(broken) => ("look", broken),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use persist_core::JobState::{Failed, Queued, Running};
 use persist_core::{
-    ErrorKind, EventOrder, EventQuery, JobQuery, PersistBackend, Prune, Result, VmKey, VmQuery, VmState,
+    ChangeQuery, ErrorKind, EventOrder, EventQuery, JobQuery, PersistBackend, Prune, Result, VmKey, VmQuery,
+    VmState,
 };
 
 use super::cases;
@@ -56,6 +57,10 @@ async fn every_call_after_close_is_closed(ctx: &Ctx) -> CaseResult {
     }
     closed(backend.prune(&Prune::default().ids([id(1)])).await, "prune")?;
     closed(backend.health().await, "health")?;
+    if let Some(changes) = backend.changes() {
+        closed(changes.now().await, "now")?;
+        closed(changes.since(&ChangeQuery::default()).await, "changes")?;
+    }
     if let Some(schema) = backend.schema() {
         closed(schema.status().await, "status of the schema")?;
         closed(schema.check().await, "check of the schema")?;
@@ -80,6 +85,12 @@ async fn a_wrong_call_after_close_is_closed(ctx: &Ctx) -> CaseResult {
         backend.events(&EventQuery::default().limit(0)).await,
         "a bad page of the history",
     )?;
+    if let Some(changes) = backend.changes() {
+        closed(
+            changes.since(&ChangeQuery::default().limit(0)).await,
+            "bad changes",
+        )?;
+    }
     closed(backend.prune(&Prune::default()).await, "a bad prune")?;
     closed(backend.vm(&VmKey::new(id(1), "\0")).await, "a bad key")
 }

@@ -5,6 +5,8 @@ use crate::case::Case;
 mod attributes;
 mod batches;
 mod cancelling;
+mod changes;
+mod changes_pruned;
 mod chunks;
 mod closing;
 mod concurrency;
@@ -59,6 +61,8 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     walks::CASES,
     cursors::CASES,
     history::CASES,
+    changes::CASES,
+    changes_pruned::CASES,
     exchange::CASES,
     concurrency::CASES,
     reading::CASES,

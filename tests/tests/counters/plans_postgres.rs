@@ -221,5 +221,52 @@ async fn postgres_reads_every_page_by_an_index_and_deep_ones_as_fast_as_the_firs
         assert_eq!(nodes(&run), walk);
         assert_eq!(run["Actual Rows"], 64, "{run}");
     }
+    watching_reads_the_changes_by_their_index(&mut connection).await;
     connection.close().await.unwrap();
+}
+
+/// Whoever watches has asked so a thousand times: by the plan of its own values, and by the one for all.
+async fn watching_reads_the_changes_by_their_index(connection: &mut PgConnection) {
+    let sql = persist_postgres::watching_statement();
+    let prepare = AssertSqlSafe(format!("PREPARE watching (text, bigint, bigint) AS {sql}"));
+    connection.execute(sqlx::raw_sql(prepare)).await.unwrap();
+    let place = |at: u32| {
+        AssertSqlSafe(format!(
+            "SELECT xid::text, seq FROM events ORDER BY xid, seq OFFSET {at} LIMIT 1"
+        ))
+    };
+    for plan in ["force_custom_plan", "force_generic_plan"] {
+        let mut touched = Vec::new();
+        for (at, expected) in [(0, 51), (250_000, 51), (299_990, 9), (299_999, 1)] {
+            let (xid, seq): (String, i64) = sqlx::query_as(place(at))
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
+            let explain = AssertSqlSafe(format!(
+                "SET plan_cache_mode = {plan}; \
+                 EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE watching('{xid}', {seq}, 51)"
+            ));
+            let run = json(&sqlx::raw_sql(explain).fetch_one(&mut *connection).await.unwrap());
+            let nodes = nodes(&run);
+            assert!(
+                nodes.contains(&"Index Scan events_xid".to_owned()),
+                "{plan}: {nodes:?}"
+            );
+            assert!(
+                !nodes.iter().any(|node| node.starts_with("Sort")),
+                "{plan}: {nodes:?}"
+            );
+            // Without any a row stands for none.
+            assert_eq!(
+                run["Actual Rows"].as_f64(),
+                Some(f64::from(expected)),
+                "{plan}: {run}"
+            );
+            touched.push(blocks(&run));
+        }
+        assert!(
+            touched.iter().all(|blocks| *blocks <= MOST_BLOCKS),
+            "{plan}: {touched:?}"
+        );
+    }
 }

@@ -1,0 +1,158 @@
+//! A watcher of its own over one backend, and how often any watcher looks.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::time::timeout;
+
+use crate::backend::PersistBackend;
+use crate::changes::{Change, ChangeQuery, Changes};
+use crate::cursor::Cursor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::OncePer;
+
+/// What comes within this time of a hint is read with it.
+const DEBOUNCE: Duration = Duration::from_millis(5);
+/// One line of a store that does not answer in this time.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+/// How long a watcher waits between two looks: longer each time, as long as nothing comes.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    longest: Duration,
+    next: Duration,
+}
+
+impl Pace {
+    /// After something came.
+    pub const SHORTEST: Duration = Duration::from_millis(20);
+    /// Unless another time is set.
+    pub const LONGEST: Duration = Duration::from_secs(1);
+
+    /// No longer than this; no shorter than [`SHORTEST`](Self::SHORTEST) for that.
+    pub fn new(longest: Duration) -> Self {
+        let longest = longest.max(Self::SHORTEST);
+        Self {
+            longest,
+            next: Self::SHORTEST,
+        }
+    }
+
+    /// Something came: the next one comes soon.
+    pub fn reset(&mut self) {
+        self.next = Self::SHORTEST;
+    }
+
+    /// The next wait.
+    pub fn step(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(self.longest);
+        wait
+    }
+
+    /// Waits for the time, or for the store's [`hint`](Changes::hint) and whatever comes with it. Cancel-safe.
+    pub async fn wait(&mut self, changes: &dyn Changes) {
+        let wait = self.step();
+        if timeout(wait, changes.hint()).await.is_ok() {
+            // What was committed just now is seen once older transactions have ended: soon.
+            self.reset();
+            tokio::time::sleep(DEBOUNCE.min(wait)).await;
+        }
+    }
+}
+
+impl Default for Pace {
+    /// Up to [`LONGEST`](Self::LONGEST).
+    fn default() -> Self {
+        Self::new(Self::LONGEST)
+    }
+}
+
+struct Watch<'b, B: ?Sized> {
+    backend: &'b B,
+    query: ChangeQuery,
+    ready: VecDeque<Change>,
+    pace: Pace,
+    line: OncePer,
+    /// Whether all that was to be had was read.
+    is_idle: bool,
+    is_over: bool,
+}
+
+/// See [`PersistExt::watch`](crate::PersistExt::watch).
+pub(crate) fn stream<B: PersistBackend + ?Sized>(
+    backend: &B,
+    from: Option<Cursor>,
+) -> impl Stream<Item = Result<Change>> + Send {
+    let watch = Watch {
+        backend,
+        query: ChangeQuery::default().after(from),
+        ready: VecDeque::new(),
+        pace: Pace::default(),
+        line: OncePer::new(BETWEEN_LINES),
+        is_idle: false,
+        is_over: false,
+    };
+    stream::unfold(watch, |mut watch| async move {
+        if watch.is_over {
+            return None;
+        }
+        let next = watch.next().await;
+        watch.is_over = next.is_err();
+        Some((next, watch))
+    })
+}
+
+impl<B: PersistBackend + ?Sized> Watch<'_, B> {
+    async fn next(&mut self) -> Result<Change> {
+        let changes = self.backend.changes().ok_or_else(unwatched)?;
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Ok(change);
+            }
+            if self.is_idle {
+                self.pace.wait(changes).await;
+            }
+            self.is_idle = true;
+            match changes.since(&self.query).await {
+                Ok(changed) => {
+                    if !changed.changes.is_empty() {
+                        self.pace.reset();
+                    }
+                    self.is_idle = !changed.more;
+                    self.query.after = Some(changed.next.cursor());
+                    self.ready = changed.changes.into();
+                }
+                Err(error) if error.is_retryable() => {
+                    if let Some(held_back) = self.line.pass() {
+                        let kind = error.kind().name();
+                        tracing::warn!(kind, %error, held_back, "the store does not answer who watches; trying again");
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn unwatched() -> Error {
+    Error::new(ErrorKind::Unsupported, "this store can't be watched").during("watch")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_slows_down_to_its_longest_and_starts_anew() {
+        let mut pace = Pace::new(Duration::from_millis(100));
+        let waits: Vec<_> = (0..5).map(|_| pace.step().as_millis()).collect();
+        assert_eq!(waits, [20, 40, 80, 100, 100]);
+        pace.reset();
+        assert_eq!(pace.step(), Pace::SHORTEST);
+        let mut busy = Pace::new(Duration::ZERO);
+        assert_eq!((busy.step(), busy.step()), (Pace::SHORTEST, Pace::SHORTEST));
+    }
+}

@@ -1,0 +1,215 @@
+//! The changes, by transaction: all that are older than the oldest which still runs have ended, so that nothing appears
+//! among them any more.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use persist_core::sql::{EVENT_COLUMNS, EVENTS};
+use persist_core::{
+    Bell, Change, ChangePosition, ChangeQuery, Changed, Changes, Error, ErrorKind, Horizon, Result, Seq,
+};
+use sqlx::Row as _;
+use sqlx::postgres::{PgArguments, PgRow};
+use uuid::Uuid;
+
+use crate::bind::add;
+use crate::connection::{Pool, Scope};
+use crate::error::{Phase, classify};
+use crate::event;
+use crate::session::Session;
+
+/// The [`Changes`] of a Postgres store.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pool: Arc<Pool>,
+    deadline: Duration,
+    /// Rung after each flush of this handle.
+    pub(crate) bell: Arc<Bell>,
+    identity: Arc<str>,
+    now: Arc<str>,
+    since: Arc<str>,
+    /// The identity of the store, once it is known that it can be watched.
+    store: OnceLock<Uuid>,
+}
+
+impl Watched {
+    /// `prefix` is the schema with its dot, or nothing.
+    pub(crate) fn new(pool: &Arc<Pool>, prefix: &str, deadline: Duration) -> Self {
+        let meta = |key: &str| format!("(SELECT value FROM {prefix}persist_meta WHERE key = '{key}')");
+        Self {
+            pool: Arc::clone(pool),
+            deadline,
+            bell: Arc::default(),
+            // Each node of Citus counts transactions of its own.
+            identity: format!(
+                "SELECT {}, EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')",
+                meta("instance_id")
+            )
+            .into(),
+            now: format!(
+                "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {}",
+                meta("pruned_to")
+            )
+            .into(),
+            since: since_sql(prefix).into(),
+            store: OnceLock::new(),
+        }
+    }
+
+    async fn store(&self, operation: &'static str) -> Result<Uuid> {
+        // After close that is all there is to say.
+        self.pool
+            .refuse_closed()
+            .map_err(|error| error.during(operation))?;
+        if let Some(store) = self.store.get() {
+            return Ok(*store);
+        }
+        let sql = Arc::clone(&self.identity);
+        let asked = self
+            .pool
+            .run(operation, self.deadline, Scope::Single, move |session| {
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { identity(session, sql).await })
+            });
+        let store = asked.await?;
+        Ok(*self.store.get_or_init(|| store))
+    }
+}
+
+#[async_trait]
+impl Changes for Watched {
+    async fn now(&self) -> Result<ChangePosition> {
+        let store = self.store("now").await?;
+        let sql = Arc::clone(&self.now);
+        let asked = self
+            .pool
+            .run("now", self.deadline, Scope::Single, move |session| {
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { now(session, sql, store).await })
+            });
+        asked.await
+    }
+
+    async fn since(&self, query: &ChangeQuery) -> Result<Changed> {
+        let store = self.store("changes").await?;
+        let after = query.check(store).map_err(|error| error.during("changes"))?;
+        let (sql, limit) = (Arc::clone(&self.since), query.limit);
+        let read = self
+            .pool
+            .run("changes", self.deadline, Scope::Single, move |session| {
+                let sql = Arc::clone(&sql);
+                Box::pin(async move { since(session, sql, store, after, limit).await })
+            });
+        read.await
+    }
+
+    /// Of what this handle has committed; of others nothing is known.
+    async fn hint(&self) {
+        self.bell.rung().await;
+    }
+}
+
+/// The statement that reads changes, on the tables of the search path: for `EXPLAIN`. Its parameters are the transaction as a
+/// text, the number, and the most rows.
+pub fn watching_statement() -> String {
+    since_sql("")
+}
+
+/// What was pruned and what is there, in one snapshot: the one whose oldest transaction is asked for.
+fn since_sql(prefix: &str) -> String {
+    format!(
+        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, \
+         (SELECT value FROM {prefix}persist_meta WHERE key = 'pruned_to'), e.* \
+         FROM (SELECT) AS one LEFT JOIN LATERAL (SELECT xid::text AS xid, {} FROM {prefix}{EVENTS} \
+         WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) AND (xid, seq) > ($1::text::xid8, $2::bigint) \
+         ORDER BY {EVENTS}.xid, seq LIMIT $3::bigint) AS e ON true",
+        EVENT_COLUMNS.join(", ")
+    )
+}
+
+async fn identity(session: &mut Session, sql: Arc<str>) -> Result<Uuid> {
+    let rows = session.rows(sql, PgArguments::default()).await?;
+    let row = rows.first().ok_or_else(silent)?;
+    if get::<bool>(row, 1)? {
+        let what = "Citus has no order of changes over its nodes: this store can't be watched";
+        return Err(Error::new(ErrorKind::Unsupported, what));
+    }
+    let id = get::<Option<String>>(row, 0)?.and_then(|text| text.parse().ok());
+    id.ok_or_else(|| {
+        Error::new(
+            ErrorKind::SchemaMismatch,
+            "the store has no identity; run persist migrate up",
+        )
+    })
+}
+
+/// Before the oldest transaction that still runs: whatever commits from now on is of that or of a later one.
+async fn now(session: &mut Session, sql: Arc<str>, store: Uuid) -> Result<ChangePosition> {
+    let rows = session.rows(sql, PgArguments::default()).await?;
+    let row = rows.first().ok_or_else(silent)?;
+    Ok(ChangePosition {
+        store,
+        transaction: transaction(row, 0)?.saturating_sub(1),
+        seq: Seq::new(i64::MAX),
+        prunes: horizon(row, 1)?.prunes,
+    })
+}
+
+async fn since(
+    session: &mut Session,
+    sql: Arc<str>,
+    store: Uuid,
+    after: Option<ChangePosition>,
+    limit: u32,
+) -> Result<Changed> {
+    let mut arguments = PgArguments::default();
+    let (transaction_after, seq) = after.map_or((0, i64::MIN), |at| (at.transaction, at.seq.get()));
+    add(&mut arguments, transaction_after.to_string())?;
+    add(&mut arguments, seq)?;
+    add(&mut arguments, i64::from(limit) + 1)?;
+    let rows = session.rows(sql, arguments).await?;
+    let first = rows.first().ok_or_else(silent)?;
+    let end = (transaction(first, 0)?, i64::MAX);
+    let from = horizon(first, 1)?.begin(store, after, end)?;
+    // One row stands for none.
+    let found = if get::<Option<&str>>(first, 2)?.is_some() {
+        rows.len()
+    } else {
+        0
+    };
+    let mut changes = Vec::with_capacity(found.min(limit as usize));
+    for row in rows.into_iter().take(found.min(limit as usize)) {
+        let transaction = transaction(&row, 2)?;
+        let event = event::decode(row)?;
+        let position = ChangePosition {
+            transaction,
+            seq: event.seq,
+            ..from
+        };
+        changes.push(Change::new(event, position));
+    }
+    // A join promises no order.
+    changes.sort_by_key(|change| change.position.key());
+    Ok(Changed::new(changes, from, found > limit as usize))
+}
+
+fn transaction(row: &PgRow, column: usize) -> Result<u64> {
+    get::<&str>(row, column)?.parse().map_err(|_| silent())
+}
+
+fn horizon(row: &PgRow, column: usize) -> Result<Horizon> {
+    get::<Option<&str>>(row, column)?.map_or_else(|| Ok(Horizon::default()), str::parse)
+}
+
+fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(column)
+        .map_err(|error| classify(&error, Phase::Statement))
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::Internal, "the server did not tell of its transactions")
+}

@@ -1,0 +1,208 @@
+//! Watching a store: one task asks it for all who watch (`poller`); this is one of them.
+//!
+//! Who watches stands at a place among the changes. Behind, it reads by itself: at first, and when it was so slow that the
+//! task's last answers are gone. It is told of answers from before its first read on, so that they join on to what it has
+//! read, or tell part of it again, which is passed over. So nothing is lost, and little is kept for the slow.
+
+mod poller;
+mod query;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_util::stream;
+use persist_core::{
+    Capabilities as _, Change, ChangePosition, ChangeQuery, Changed, Changes as _, Cursor, Error, ErrorKind,
+    Pace, Result,
+};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+pub(crate) use self::poller::Poller;
+use self::poller::Told;
+pub use self::query::{WatchFrom, WatchQuery};
+
+/// What changes, as it comes: a stream of slots that were claimed or filled. See [`Persist::watch`](crate::Persist::watch).
+///
+/// It ends after its first error. It may be dropped at any time; [`Change::cursor`] of the last change that was taken is
+/// where another one goes on.
+pub struct Watching(Pin<Box<dyn Stream<Item = Result<Arc<Change>>> + Send>>);
+
+impl Watching {
+    /// The next change; `None` after an error. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Lagged` where slots that were not seen yet were pruned; `Closed` after [`Persist::close`](crate::Persist::close);
+    /// `InvalidInput` where another store took the place of this one. What may pass, such as a database that is away, is no
+    /// error: it is waited for.
+    pub async fn next(&mut self) -> Option<Result<Arc<Change>>> {
+        poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+    }
+}
+
+impl Stream for Watching {
+    type Item = Result<Arc<Change>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Watching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watching").finish_non_exhaustive()
+    }
+}
+
+/// Changes up to a place, shared by all who watch.
+#[derive(Debug, Clone)]
+struct Batch {
+    changes: Arc<[Arc<Change>]>,
+    next: ChangePosition,
+}
+
+impl Batch {
+    fn new(changed: Changed) -> Self {
+        Self {
+            changes: changed.changes.into_iter().map(Arc::new).collect(),
+            next: changed.next,
+        }
+    }
+}
+
+/// One who watches.
+struct Seat {
+    poller: Arc<Poller>,
+    /// Taken only when it is dropped.
+    told: Option<broadcast::Receiver<Told>>,
+    query: WatchQuery,
+    /// After the last change that was taken or passed over.
+    place: Option<ChangePosition>,
+    /// What was read, and how much of it is done.
+    ready: Option<(Batch, usize)>,
+    is_behind: bool,
+    is_over: bool,
+    pace: Pace,
+}
+
+/// Takes a seat, and looks whether the place can be watched from.
+pub(crate) async fn watch(poller: &Arc<Poller>, query: WatchQuery) -> Result<Watching> {
+    let switch = &poller.switch;
+    if switch.changes().is_none() {
+        // Of one that is off or closed there is more to say.
+        switch.reader("watch")?;
+        let what = "this store can't be watched";
+        return Err(Error::new(ErrorKind::Unsupported, what).during("watch"));
+    }
+    // Before the store is asked, so that what comes meanwhile is told of.
+    let told = Some(poller.subscribe());
+    let mut seat = Seat {
+        poller: Arc::clone(poller),
+        told,
+        place: None,
+        ready: None,
+        is_behind: true,
+        is_over: false,
+        pace: poller.pace(),
+        query,
+    };
+    match seat.query.from.clone() {
+        WatchFrom::Now => seat.place = Some(switch.now().await?),
+        WatchFrom::Start => seat.read_on(None).await?,
+        WatchFrom::After(cursor) => seat.read_on(Some(cursor)).await?,
+    }
+    let watching = stream::unfold(seat, |mut seat| async move {
+        if seat.is_over {
+            return None;
+        }
+        let next = seat.next().await;
+        seat.is_over = next.is_err();
+        Some((next, seat))
+    });
+    Ok(Watching(Box::pin(watching)))
+}
+
+impl Seat {
+    async fn next(&mut self) -> Result<Arc<Change>> {
+        loop {
+            if let Some(change) = self.take() {
+                return Ok(change);
+            }
+            if self.is_behind {
+                let after = match (self.place, &self.query.from) {
+                    (Some(place), _) => Some(place.cursor()),
+                    (None, WatchFrom::After(cursor)) => Some(cursor.clone()),
+                    (None, _) => None,
+                };
+                self.read_on(after).await?;
+            } else {
+                self.listen().await;
+            }
+        }
+    }
+
+    /// The next change of what was read that is wanted, and was not taken before.
+    fn take(&mut self) -> Option<Arc<Change>> {
+        let (batch, done) = self.ready.as_mut()?;
+        while let Some(change) = batch.changes.get(*done) {
+            *done += 1;
+            let is_new = self.place.is_none_or(|place| place.key() < change.position.key());
+            if is_new {
+                self.place = Some(change.position);
+                if self.query.matches(&change.event) {
+                    return Some(Arc::clone(change));
+                }
+            }
+        }
+        if self.place.is_none_or(|place| place < batch.next) {
+            self.place = Some(batch.next);
+        }
+        self.ready = None;
+        None
+    }
+
+    /// Reads by itself, and waits a little where that may help.
+    async fn read_on(&mut self, after: Option<Cursor>) -> Result<()> {
+        match self
+            .poller
+            .switch
+            .since(&ChangeQuery::default().after(after))
+            .await
+        {
+            Ok(changed) => {
+                self.pace.reset();
+                self.is_behind = changed.more;
+                self.ready = Some((Batch::new(changed), 0));
+            }
+            // The poller tells of it.
+            Err(error) if error.is_retryable() => tokio::time::sleep(self.pace.step()).await,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Waits for what the poller has read.
+    async fn listen(&mut self) {
+        let Some(told) = &mut self.told else { return };
+        match told.recv().await {
+            Ok(Told::Read(batch)) => self.ready = Some((batch, 0)),
+            Ok(Told::Look) | Err(RecvError::Lagged(_)) => self.is_behind = true,
+            // The task panicked, or went as this one came.
+            Err(RecvError::Closed) => {
+                self.told = Some(self.poller.subscribe());
+                self.is_behind = true;
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.told = None;
+        self.poller.left();
+    }
+}
