@@ -34,6 +34,13 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
     }
     let pruned = app.prune(&Prune::default().ids([sample::id(1)])).await.unwrap();
     assert_eq!(pruned.jobs, 1);
+    // Who may not note what went prunes all the same; it is told in the log.
+    let revoke = "REVOKE INSERT, UPDATE ON persist.persist_meta FROM persist_app";
+    cluster::sql(&database, revoke).await;
+    let pruned = app.prune(&Prune::default().ids([sample::id(2)])).await.unwrap();
+    assert_eq!((pruned.jobs, pruned.events), (1, 1));
+    let ended = sample::job(2, JobState::Succeeded);
+    assert_eq!(app.record_job_state(ended).await.unwrap(), sample::CREATED);
     place::fold_holds(&app.backend()).await;
     assert!(app.health().await.unwrap().schema_version.is_some());
     let down = [

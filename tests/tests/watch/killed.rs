@@ -85,7 +85,9 @@ async fn every_watcher_sees_every_change_while_connections_are_killed() {
     let place = Place::at(cluster::shared().fresh_database_url().await);
     assert_eq!(place.database(), Database::Postgres);
     place.migrated().await.unwrap().close().await.unwrap();
-    let (writer, watcher) = (connect(&place).await, connect(&place).await);
+    // A handle for each, as so many processes have: one alone would put their updates into few transactions.
+    let writers = join_all((0..WRITERS).map(|_| connect(&place))).await;
+    let watcher = connect(&place).await;
     let mut watching = Vec::new();
     for from_start in [true, false].into_iter().cycle().take(soak::or(20, 100)) {
         let from = if from_start {
@@ -94,7 +96,7 @@ async fn every_watcher_sees_every_change_while_connections_are_killed() {
             WatchFrom::Now
         };
         // Half of them beside the writers, and half as another process would.
-        for persist in [&writer, &watcher] {
+        for persist in [&writers[0], &watcher] {
             let stream = persist
                 .watch(WatchQuery::default().from(from.clone()))
                 .await
@@ -103,8 +105,9 @@ async fn every_watcher_sees_every_change_while_connections_are_killed() {
         }
     }
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let writing: Vec<_> = (0..WRITERS)
-        .map(|number| {
+    let writing: Vec<_> = (0..)
+        .zip(&writers)
+        .map(|(number, writer)| {
             let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
             tokio::spawn(write(writer.clone(), number, stop, written))
         })
@@ -114,11 +117,11 @@ async fn every_watcher_sees_every_change_while_connections_are_killed() {
     for writing in writing {
         writing.await.unwrap().unwrap();
     }
-    writer
+    watcher
         .record_job_state(sample::job(MARKER, JobState::Queued))
         .await
         .unwrap();
-    let history: Vec<_> = writer
+    let history: Vec<_> = watcher
         .backend()
         .all_events(EventQuery::default())
         .try_collect()
@@ -141,7 +144,7 @@ async fn every_watcher_sees_every_change_while_connections_are_killed() {
     }
     println!("{count} watchers saw {written} slots; {killed} connections were killed");
     assert!(killed > 0 && written > 0, "{killed} {written}");
-    for persist in [writer, watcher] {
+    for persist in writers.into_iter().chain([watcher]) {
         persist.close().await.unwrap();
     }
 }
