@@ -117,7 +117,8 @@ impl Retention {
         prune.check()
     }
 
-    /// Removes all that matches, and tells of each batch. Dropped in between, what was removed stays removed.
+    /// Removes all that matches, and tells of each batch; goes on while that says so. Dropped in between, what was removed stays
+    /// removed, and others are kept away for 20 seconds.
     ///
     /// # Errors
     /// `InvalidInput` as [`request`](Self::request); `Busy` where another runner is at work, until when in its text; whatever
@@ -126,7 +127,7 @@ impl Retention {
         &self,
         backend: &dyn PersistBackend,
         clock: &dyn Clock,
-        mut each: impl FnMut(&Pruned),
+        mut each: impl FnMut(&Pruned) -> bool,
     ) -> Result<Pruned> {
         let request = self.request(clock)?;
         let lease = Lease::take(backend.owners(), clock).await?;
@@ -140,18 +141,19 @@ impl Retention {
         backend: &dyn PersistBackend,
         request: &Prune,
         lease: &Lease<'_>,
-        each: &mut impl FnMut(&Pruned),
+        each: &mut impl FnMut(&Pruned) -> bool,
     ) -> Result<Pruned> {
         let mut all = Pruned::default();
         loop {
             let begun = Instant::now();
             let pruned = backend.prune(request).await?;
-            each(&pruned);
+            let goes_on = each(&pruned);
             all.requests += pruned.requests;
             all.jobs += pruned.jobs;
             all.vms += pruned.vms;
             all.events += pruned.events;
-            if !pruned.more {
+            all.more = pruned.more;
+            if !pruned.more || !goes_on {
                 return Ok(all);
             }
             let took = begun.elapsed();
@@ -227,7 +229,7 @@ pub struct RetentionTask {
 }
 
 impl RetentionTask {
-    /// Ends a run that is under way between two calls of the store, and waits for that. Cancel-safe.
+    /// Ends a run that is under way, and waits for that. A batch that is cut may have been removed. Cancel-safe.
     pub async fn stop(self) {
         let Self { stop, task } = self;
         stop.send_replace(());

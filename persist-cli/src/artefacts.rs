@@ -76,6 +76,9 @@ impl Listed for Artefact {
 pub(crate) async fn run(args: ArtefactsArgs, context: &mut Context) -> Result<Code, Failure> {
     let grace = TimeDelta::from_std(args.grace).unwrap_or(TimeDelta::MAX);
     if let Some(folder) = &args.check_dir {
+        // Paths are reported from the root on.
+        let folder = &std::path::absolute(folder)
+            .map_err(|error| Failure::told(Code::Usage, format!("{}: {error}", folder.display())))?;
         let files = files_of(folder)?;
         let backend = context.database.for_reading().await?;
         let bar = talk::spinner("comparing");

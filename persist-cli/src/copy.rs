@@ -64,9 +64,9 @@ pub(crate) async fn run(args: CopyArgs, context: &mut Context) -> Result<Code, F
         }
         Format::Json | Format::Jsonl => context.out.json(&done)?,
     }
-    Ok(match (&done.conflicts[..], done.proven) {
-        ([], true) => Code::Ok,
-        ([], false) => Code::Failed,
+    Ok(match (done.conflicting, done.proven) {
+        (0, true) => Code::Ok,
+        (0, false) => Code::Failed,
         _ => Code::Refused,
     })
 }
@@ -144,7 +144,7 @@ fn told(done: &Transferred) -> String {
     for (count, what) in [
         (*again, "were copied again"),
         (*extra, "are in the target alone"),
-        (done.conflicts.len() as u64, "differ, and were left as they are"),
+        (done.conflicting, "differ, and were left as they are"),
     ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));

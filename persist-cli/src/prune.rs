@@ -112,32 +112,27 @@ async fn by_id(backend: &dyn PersistBackend, request: Prune) -> Result<Pruned, F
     }
 }
 
-/// Until nothing is left, or a signal asks to stop: what has gone by then is told.
+/// Until nothing is left, or a signal asks to stop: then the batch that is under way is the last.
 async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<(Pruned, Code), Failure> {
-    let mut stop = signals::listen()?;
+    let stop = signals::listen()?;
     let bar = talk::spinner("pruning");
     let mut so_far = Pruned::default();
     let each = |pruned: &Pruned| {
         add(&mut so_far, pruned);
         bar.set_message(format!("{} request ids pruned", so_far.requests));
+        stop.borrow().is_none()
     };
-    let ended = tokio::select! {
-        ended = retention.run(backend, &SystemClock, each) => Some(ended),
-        _ = stop.wait_for(Option::is_some) => None,
-    };
+    let ended = retention.run(backend, &SystemClock, each).await;
     bar.finish_and_clear();
-    match ended {
-        Some(Ok(pruned)) => Ok((pruned, Code::Ok)),
-        Some(Err(error)) => {
+    let asked = *stop.borrow();
+    match (ended, asked) {
+        (Ok(pruned), Some(signal)) if pruned.more => Ok((pruned, Code::Signalled(signal))),
+        (Ok(pruned), _) => Ok((pruned, Code::Ok)),
+        (Err(error), _) => {
             if so_far.requests > 0 {
                 talk::say(&line(false, &so_far));
             }
             Err(error.into())
-        }
-        None => {
-            so_far.more = true;
-            let signal = stop.borrow().unwrap_or_default();
-            Ok((so_far, Code::Signalled(signal)))
         }
     }
 }
