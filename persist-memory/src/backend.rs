@@ -98,7 +98,7 @@ impl MemoryBackend {
             .ok_or_else(|| Error::new(ErrorKind::Closed, "this handle was closed").during(operation))
     }
 
-    pub(crate) fn now(&self, operation: &'static str) -> Result<Timestamp> {
+    pub(crate) fn now(&self, operation: &'static str) -> Result<persist_core::Timestamp> {
         time::normalize("recorded_at", self.clock.now()).map_err(|error| error.during(operation))
     }
 }
@@ -213,7 +213,7 @@ impl Capabilities for MemoryBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use persist_core::{EventOrder, JobState, JobUpdate, VmState, VmUpdate};
+    use persist_core::{EventOrder, JobState, JobUpdate, Timestamp, VmState, VmUpdate};
 
     fn at(second: i64) -> Timestamp {
         time::from_micros(second * 1_000_000).unwrap()

@@ -24,12 +24,7 @@ async fn handle(name: &str, actor: &str) -> Persist {
 /// Two jobs and a VM that an earlier run has left, in a second attempt or a first, and one job of somebody else.
 async fn left(name: &str) -> Persist {
     let earlier = handle(name, "me").await;
-    drop(
-        earlier
-            .keep_alive(Duration::from_secs(60))
-            .await
-            .expect("beats"),
-    );
+    drop(earlier.keep_alive(Duration::from_secs(60)).await.expect("beats"));
     let updates = vec![
         job(1, JobState::Running).attempt(2).into(),
         vm(1, VmState::Running).into(),
@@ -40,7 +35,11 @@ async fn left(name: &str) -> Persist {
     earlier.record(updates).await.expect("is recorded");
     let now = handle(name, "me").await;
     let all = now.events(&EventQuery::default()).await.expect("is read").items;
-    let latest = all.iter().map(|slot| slot.recorded_at).max().expect("was recorded");
+    let latest = all
+        .iter()
+        .map(|slot| slot.recorded_at)
+        .max()
+        .expect("was recorded");
     // A later start than all of that, by the clock of the store.
     while now
         .keep_alive(Duration::from_secs(60))
