@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job,
-    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock,
-    Timestamp, Vm, VmKey, VmQuery, time,
+    JobQuery, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, SystemClock, Vm,
+    VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 
