@@ -39,14 +39,8 @@
 //!
 //! **Nothing may be lost, and nothing may wait**: [`OnUnavailable::Spool`] keeps updates in a file while the database is away.
 //!
-//! **What is running?** An error is never an empty list, so a reaper may act on an empty one:
-//!
-//! ```
-//! # async fn example(persist: persist::Persist) -> persist::Result<()> {
-//! use persist::{JobQuery, JobState};
-//! let running = persist.jobs(&JobQuery::default().states([JobState::Running])).await?;
-//! # Ok(()) }
-//! ```
+//! **What is running?** [`Persist::jobs`] with [`JobQuery::states`]. An error is never an empty list, so a reaper may act on an empty
+//! one; [`Persist::keep_alive`] and [`Persist::recover`] are for what a crash left running.
 //!
 //! **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever overwritten; a
 //! second ending of one attempt is [`Outcome::Refused`], which is a report and no error.

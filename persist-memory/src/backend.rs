@@ -106,7 +106,7 @@ impl MemoryBackend {
             .ok_or_else(|| Error::new(ErrorKind::Closed, "this handle was closed").during(operation))
     }
 
-    pub(crate) fn now(&self, operation: &'static str) -> Result<Timestamp> {
+    pub(crate) fn now(&self, operation: &'static str) -> Result<persist_core::Timestamp> {
         time::normalize("recorded_at", self.clock.now()).map_err(|error| error.during(operation))
     }
 }
