@@ -37,19 +37,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **Nothing may be lost, and nothing may wait**: [`OnUnavailable::Spool`] keeps updates in a file while the database is away.
-//!
-//! **What is running?** [`Persist::jobs`] with [`JobQuery::states`]. An error is never an empty list, so a reaper may act on an empty
-//! one; [`Persist::keep_alive`] and [`Persist::recover`] are for what a crash left running.
-//!
-//! **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever overwritten; a
-//! second ending of one attempt is [`Outcome::Refused`], which is a report and no error.
-//!
-//! **How is it going?** A recorder that is installed before the store is opened gets [`metrics`]; spans are at DEBUG, slow calls
-//! ([`Builder::slow_after`]) at WARN; [`Persist::mode_changes`] and [`Persist::health`] tell of the database, and
-//! [`Persist::watch`] of every slot that is claimed or filled.
-//!
-//! **A store of one's own**: [`Persist::builder_over`]; **for tests**: `memory:`, or `memory:name` to share one.
+//! - **Nothing may be lost, and nothing may wait**: [`OnUnavailable::Spool`] keeps updates in a file while the database is away.
+//! - **What is running?** [`Persist::jobs`] with [`JobQuery::states`]. An error is never an empty list, so a reaper may act on an
+//!   empty one; [`Persist::keep_alive`] and [`Persist::recover`] are for what a crash left running.
+//! - **A job runs again**: the next attempt, `JobUpdate::new(id, JobState::Queued).attempt(2)`. Nothing is ever overwritten; a
+//!   second ending of one attempt is [`Outcome::Refused`], which is a report and no error.
+//! - **How is it going?** A recorder that is installed before the store is opened gets [`metrics`]; spans are at DEBUG, slow calls
+//!   ([`Builder::slow_after`]) at WARN; [`Persist::mode_changes`] and [`Persist::health`] tell of the database, and
+//!   [`Persist::watch`] of every slot that is claimed or filled.
+//! - **A store of one's own**: [`Persist::builder_over`]; **for tests**: `memory:`, or `memory:name` to share one.
 
 mod alive;
 mod attempts;

@@ -1,8 +1,5 @@
-//! The contract of persist: types, trait, errors and queries, with no database driver.
-//!
-//! Start at [`PersistBackend`]: its documentation is the contract. An update enters as a [`JobUpdate`] or
-//! [`VmUpdate`], becomes a [`Claim`] by `check`, and reaches a backend's `apply`. The pure functions that every
-//! backend must agree with are in [`merge`]; the state machines are the tables in [`StateTable`].
+//! The contract of persist: types, trait, errors and queries, with no database driver. Start at [`PersistBackend`]: its
+//! documentation is the contract. What every backend must agree with are the pure functions in [`merge`] and [`StateTable`].
 
 mod artefacts;
 mod attempt;
