@@ -1,5 +1,4 @@
-//! persist: a durable record of job states and VM life-cycle events for CI orchestrators, on Postgres,
-//! SQLite or memory.
+//! persist: a durable record of job states and VM life-cycle events for CI orchestrators, on Postgres, SQLite or memory.
 //!
 //! Order never matters: late, repeated and racing updates of one job end in the same rows and the same history (see
 //! [`PersistBackend`]). An orchestrator calls two hooks and needs no other code for it:
@@ -8,11 +7,9 @@
 //! use persist::{JobState, JobUpdate, Persist, VmState, VmUpdate};
 //! # async fn example(id: uuid::Uuid) -> persist::Result<()> {
 //! let persist = Persist::new(std::env::var("DATABASE_URL").ok()).await?;
-//!
 //! let queued = JobUpdate::new(id, JobState::Queued).repo_url("https://example.org/acme/app.git").commit_sha("3f2a9c");
 //! persist.record_job_state(queued).await?;
 //! persist.record_vm_event(VmUpdate::new(id, "vm-7", VmState::Prepared).backend("libvirt")).await?;
-//!
 //! persist.close().await?;
 //! # Ok(()) }
 //! ```
