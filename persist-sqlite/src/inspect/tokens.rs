@@ -18,6 +18,7 @@ pub(super) fn words(sql: &str) -> Vec<String> {
             '"' | '`' => quoted(rest, first),
             '[' => rest.find(']').map_or(rest.len(), |end| end + 1),
             _ if is_of_word(first) => rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()),
+            _ if is_of_operator(first) => rest.find(|c| !is_of_operator(c)).unwrap_or(rest.len()),
             _ => first.len_utf8(),
         };
         let (word, after) = rest.split_at(end);
@@ -33,6 +34,11 @@ pub(super) fn words(sql: &str) -> Vec<String> {
 
 fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '$' | '.')
+}
+
+/// Operators of two characters are one word.
+fn is_of_operator(c: char) -> bool {
+    matches!(c, '<' | '>' | '=' | '!' | '|')
 }
 
 /// Where a quoted text ends; a doubled quote is one of it.
