@@ -183,6 +183,7 @@ impl Retention {
                         events = pruned.events,
                         "a batch was pruned"
                     );
+                    true
                 });
                 let ended = tokio::select! {
                     ended = run => ended,

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use persist_core::{
     Bell, CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect,
     Job, JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema,
-    SystemClock, Timestamp, Vm, VmKey, VmQuery, time,
+    SystemClock, Vm, VmKey, VmQuery, time,
 };
 use uuid::Uuid;
 
