@@ -41,7 +41,14 @@ async fn both_databases_have_the_same_tables_columns_keys_and_indexes() {
     let names = |shape: &Shape| shape.keys().cloned().collect::<Vec<_>>();
     assert_eq!(
         names(&postgres),
-        ["events", "jobs", "persist_meta", "persist_migrations", "vms"]
+        [
+            "events",
+            "jobs",
+            "persist_meta",
+            "persist_migrations",
+            "persist_owners",
+            "vms"
+        ]
     );
     assert_eq!(names(&postgres), names(&sqlite));
     for (name, table) in &mut postgres {

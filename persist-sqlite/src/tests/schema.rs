@@ -71,7 +71,7 @@ async fn m11_down_and_up_again_makes_history_of_rows() {
         (ErrorKind::InvalidInput, Some("confirmed"))
     );
     let reverted = schema(&backend)
-        .down(Down::steps(3).confirmed(true))
+        .down(Down::steps(5).confirmed(true))
         .await
         .unwrap();
     assert_eq!(reverted.len(), 3);
