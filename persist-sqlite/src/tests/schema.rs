@@ -74,8 +74,8 @@ async fn m11_down_and_up_again_makes_history_of_rows() {
         .down(Down::steps(5).confirmed(true))
         .await
         .unwrap();
-    assert_eq!(reverted.len(), 3);
-    assert_eq!(schema(&backend).up().await.unwrap().len(), 3);
+    assert_eq!(reverted.len(), 5);
+    assert_eq!(schema(&backend).up().await.unwrap().len(), 5);
     let history = backend.events(&EventQuery::default()).await.unwrap().items;
     let told: Vec<_> = history
         .iter()
