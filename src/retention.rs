@@ -18,6 +18,15 @@ use crate::persist::Persist;
 /// The name under which a runner beats, so that others see that there is one.
 pub const RETENTION_ACTOR: &str = "persist:retention";
 
+/// A run that failed, or met another, is tried again after this time, if the next is not due before.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// How often a runner that rests asks whether it is to go on.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What the last beat of a run is good for.
+const ENDED: Duration = *persist_core::HEARTBEAT.start();
+
 /// For how long a runner that was killed keeps others away: two batches that take their whole deadline.
 const LEASE: Duration = Duration::from_secs(20);
 
@@ -33,7 +42,7 @@ const LEASE: Duration = Duration::from_secs(20);
 /// ```
 /// # async fn example(persist: persist::Persist) -> persist::Result<()> {
 /// use std::time::Duration;
-/// let days = |days| Duration::from_secs(days * 24 * 3_600);
+/// let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
 /// let task = persist::Retention::new().older_than(days(90)).every(days(1)).start(&persist);
 /// // …
 /// task.stop().await;
@@ -117,8 +126,9 @@ impl Retention {
         prune.check()
     }
 
-    /// Removes all that matches, and tells of each batch; goes on while that says so. Dropped in between, what was removed stays
-    /// removed, and others are kept away for 20 seconds.
+    /// Removes all that matches. Asks `each` after each batch, with what that removed, and four times a second while it rests,
+    /// with nothing: it goes on as long as the answer is yes. Dropped in between, what was removed stays removed, and others are
+    /// kept away for 20 seconds.
     ///
     /// # Errors
     /// `InvalidInput` as [`request`](Self::request); `Busy` where another runner is at work, until when in its text; whatever
@@ -127,7 +137,7 @@ impl Retention {
         &self,
         backend: &dyn PersistBackend,
         clock: &dyn Clock,
-        mut each: impl FnMut(&Pruned) -> bool,
+        mut each: impl FnMut(Option<&Pruned>) -> bool,
     ) -> Result<Pruned> {
         let request = self.request(clock)?;
         let lease = Lease::take(backend.owners(), clock).await?;
@@ -141,13 +151,13 @@ impl Retention {
         backend: &dyn PersistBackend,
         request: &Prune,
         lease: &Lease<'_>,
-        each: &mut impl FnMut(&Pruned) -> bool,
+        each: &mut impl FnMut(Option<&Pruned>) -> bool,
     ) -> Result<Pruned> {
         let mut all = Pruned::default();
         loop {
             let begun = Instant::now();
             let pruned = backend.prune(request).await?;
-            let goes_on = each(&pruned);
+            let goes_on = each(Some(&pruned));
             all.requests += pruned.requests;
             all.jobs += pruned.jobs;
             all.vms += pruned.vms;
@@ -161,7 +171,9 @@ impl Retention {
                 let wanted = Duration::from_secs_f64(pruned.requests as f64 / f64::from(most));
                 took.max(wanted.saturating_sub(took))
             });
-            lease.rest(rest).await?;
+            if !lease.rest(rest, each).await? {
+                return Ok(all);
+            }
         }
     }
 
@@ -171,48 +183,40 @@ impl Retention {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(self, persist: &Persist) -> RetentionTask {
-        let (stop, mut stopped) = watch::channel(());
+        let (stop, stopped) = watch::channel(());
         let backend = persist.backend();
         let clock = Arc::clone(persist.clock());
         let task = tokio::spawn(async move {
             let line = OncePer::new(BETWEEN_WARNINGS);
             loop {
+                // Asked to stop, or nobody is left to ask.
+                let goes_on = || stopped.has_changed().is_ok_and(|asked| !asked);
                 let run = self.run(&*backend, &*clock, |pruned| {
-                    tracing::debug!(
-                        requests = pruned.requests,
-                        events = pruned.events,
-                        "a batch was pruned"
-                    );
-                    true
+                    if let Some(pruned) = pruned {
+                        let (requests, events) = (pruned.requests, pruned.events);
+                        tracing::debug!(requests, events, "a batch was pruned");
+                    }
+                    goes_on()
                 });
-                let ended = tokio::select! {
-                    ended = run => ended,
-                    _ = stopped.changed() => return,
-                };
-                match ended {
-                    Ok(pruned) if pruned.requests == 0 => {
-                        tracing::debug!("retention found nothing to forget")
+                let next = match run.await {
+                    Ok(pruned) => {
+                        tell(&pruned);
+                        self.every
                     }
-                    Ok(pruned) => tracing::info!(
-                        requests = pruned.requests,
-                        jobs = pruned.jobs,
-                        vms = pruned.vms,
-                        events = pruned.events,
-                        "retention is done"
-                    ),
                     Err(error) if error.kind() == ErrorKind::Closed => return,
-                    Err(error) if error.kind() == ErrorKind::Busy => {
-                        tracing::debug!(%error, "retention waits")
-                    }
                     Err(error) => {
-                        if let Some(held_back) = line.pass() {
+                        if error.kind() == ErrorKind::Busy {
+                            tracing::debug!(%error, "retention waits");
+                        } else if let Some(held_back) = line.pass() {
                             let kind = error.kind().name();
                             tracing::warn!(kind, %error, held_back, "retention failed; it is tried again");
                         }
+                        self.every.min(AFTER_FAILURE)
                     }
-                }
+                };
+                let mut stopped = stopped.clone();
                 tokio::select! {
-                    () = tokio::time::sleep(self.every) => {}
+                    () = tokio::time::sleep(next) => {}
                     _ = stopped.changed() => return,
                 }
             }
@@ -221,7 +225,22 @@ impl Retention {
     }
 }
 
-/// A [`Retention`] at work. Dropping it stops the work, as [`stop`](Self::stop) does, without waiting.
+fn tell(pruned: &Pruned) {
+    let Pruned {
+        requests,
+        jobs,
+        vms,
+        events,
+        ..
+    } = pruned;
+    if *requests == 0 {
+        tracing::debug!("retention found nothing to forget");
+    } else {
+        tracing::info!(requests, jobs, vms, events, "retention is done");
+    }
+}
+
+/// A [`Retention`] at work. Dropping it stops the work as [`stop`](Self::stop) does, without waiting for the end of a batch.
 #[derive(Debug)]
 #[must_use = "dropping it stops the work"]
 pub struct RetentionTask {
@@ -230,7 +249,7 @@ pub struct RetentionTask {
 }
 
 impl RetentionTask {
-    /// Ends a run that is under way, and waits for that. A batch that is cut may have been removed. Cancel-safe.
+    /// Ends a run that is under way after its batch, and waits for that. Cancel-safe.
     pub async fn stop(self) {
         let Self { stop, task } = self;
         stop.send_replace(());
@@ -265,28 +284,36 @@ impl<'o> Lease<'o> {
             Err(error) => return Err(error),
         };
         let last = others.iter().find(|owner| owner.actor == RETENTION_ACTOR);
-        if let Some(owner) = last.filter(|owner| owner.alive) {
+        if let Some(owner) = last.filter(|owner| owner.alive && !has_ended(owner)) {
             return Err(busy(owner));
         }
         let now = u64::try_from(clock.now().timestamp_micros()).unwrap_or_default();
         let lease = Self {
             owners,
-            // Whatever the clock of the one before was.
-            epoch: last.map_or(now, |owner| now.max(owner.epoch + 1)),
+            // Above the one before, whatever its clock was, and not that of another who begins at the same time.
+            epoch: last.map_or(now, |owner| now.max(owner.epoch + 1)) + chance(),
         };
         lease.beat(LEASE).await?;
         Ok(lease)
     }
 
-    /// Rests, and says that it is still there.
-    async fn rest(&self, time: Duration) -> Result<()> {
+    /// Rests, and says that it is still there. Whether to go on then.
+    async fn rest(&self, time: Duration, each: &mut impl FnMut(Option<&Pruned>) -> bool) -> Result<bool> {
         let end = Instant::now() + time;
+        self.beat(LEASE).await?;
+        let mut beaten = Instant::now();
         loop {
-            self.beat(LEASE).await?;
             let left = end.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(LEASE / 4)).await;
-            if left <= LEASE / 4 {
-                return Ok(());
+            tokio::time::sleep(left.min(LOOK)).await;
+            if !each(None) {
+                return Ok(false);
+            }
+            if left <= LOOK {
+                return Ok(true);
+            }
+            if beaten.elapsed() >= LEASE / 4 {
+                self.beat(LEASE).await?;
+                beaten = Instant::now();
             }
         }
     }
@@ -304,10 +331,23 @@ impl<'o> Lease<'o> {
         }
     }
 
-    /// Lets the next one in. Where that fails it comes in when the lease has run out.
+    /// Lets the next one in, by a beat that is good for the shortest time. Where that fails it comes in when the lease has run out.
     async fn end(&self) {
-        let _ = self.beat(*persist_core::HEARTBEAT.start()).await;
+        let _ = self.beat(ENDED).await;
     }
+}
+
+/// A number that another runner hardly has.
+fn chance() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0_u8) % 1_000_000
+}
+
+/// Whether its last beat was its goodbye.
+fn has_ended(owner: &Owner) -> bool {
+    (owner.valid_until - owner.beat_at)
+        .to_std()
+        .is_ok_and(|valid_for| valid_for <= ENDED)
 }
 
 fn busy(owner: &Owner) -> Error {

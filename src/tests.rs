@@ -6,6 +6,7 @@ mod flaky;
 mod held;
 mod outages;
 mod recover;
+mod retention;
 mod spool;
 mod told;
 mod watched;

@@ -1,6 +1,6 @@
 //! `persist artefacts`: overlays and seeds by the record, and beside a folder what leaks and what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use clap::Args;
 use comfy_table::Cell;
 use futures_util::StreamExt as _;
-use persist::{Artefact, Clock as _, Keeping, PersistBackend, PersistExt as _, SystemClock};
+use persist::{Artefact, Clock as _, Keeping, PersistBackend, PersistExt as _, SystemClock, Timestamp};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -76,24 +76,23 @@ impl Listed for Artefact {
 pub(crate) async fn run(args: ArtefactsArgs, context: &mut Context) -> Result<Code, Failure> {
     let grace = TimeDelta::from_std(args.grace).unwrap_or(TimeDelta::MAX);
     if let Some(folder) = &args.check_dir {
-        // Paths are reported from the root on.
-        let folder = &std::path::absolute(folder)
-            .map_err(|error| Failure::told(Code::Usage, format!("{}: {error}", folder.display())))?;
-        let files = files_of(folder)?;
+        let folder = Folder::read(folder)?;
         let backend = context.database.for_reading().await?;
         let bar = talk::spinner("comparing");
-        let compared = compare(&*backend, folder, files, grace).await;
+        let compared = compare(&*backend, folder, grace).await;
         bar.finish_and_clear();
         let found = compared?;
         backend.close().await?;
         return tell(context, &found);
     }
     let backend = context.database.for_reading().await?;
-    let artefacts = backend.artefacts(SystemClock.now(), grace);
-    let wanted = artefacts.filter(|artefact| {
+    let now = SystemClock.now();
+    let needed = needed(&*backend, now, grace).await?;
+    let wanted = backend.artefacts(now, grace).filter(|artefact| {
         let is_wanted = artefact.as_ref().map_or(true, |artefact| match artefact.keeping {
             Keeping::Gone => false,
-            Keeping::Overdue => true,
+            // One VM may have left the file that another has now.
+            Keeping::Overdue => !needed.contains(&artefact.path),
             Keeping::Kept | Keeping::InUse => !args.overdue,
         });
         std::future::ready(is_wanted)
@@ -101,6 +100,22 @@ pub(crate) async fn run(args: ArtefactsArgs, context: &mut Context) -> Result<Co
     listing::all(context, wanted).await?;
     backend.close().await?;
     Ok(Code::Ok)
+}
+
+/// Paths that some VM needs.
+async fn needed(
+    backend: &dyn PersistBackend,
+    now: Timestamp,
+    grace: TimeDelta,
+) -> Result<HashSet<String>, Failure> {
+    let mut needed = HashSet::new();
+    let mut artefacts = pin!(backend.artefacts(now, grace));
+    while let Some(artefact) = artefacts.next().await.transpose()? {
+        if matches!(artefact.keeping, Keeping::Kept | Keeping::InUse) {
+            needed.insert(artefact.path);
+        }
+    }
+    Ok(needed)
 }
 
 /// A file on which record and folder do not agree.
@@ -143,57 +158,87 @@ struct File {
     said: Option<(Keeping, String, uuid::Uuid)>,
 }
 
-/// The files below a folder.
-fn files_of(folder: &Path) -> Result<BTreeMap<PathBuf, File>, Failure> {
-    let failed = |path: &Path, error: &io::Error| {
-        Failure::told(
-            Code::Failed,
-            format!("{} could not be read: {error}", path.display()),
-        )
-    };
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(|error| failed(&folder, &error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| failed(&folder, &error))?;
-            let path = entry.path();
-            // Of the link itself, where it is one.
-            let data = match entry.metadata() {
-                Ok(data) => data,
-                // It went while the folder was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed(&path, &error)),
+/// The files below a folder, by their path from it on.
+struct Folder {
+    /// How it may be named in the record: as it was given, and without links.
+    names: [PathBuf; 2],
+    files: BTreeMap<PathBuf, File>,
+}
+
+impl Folder {
+    fn read(given: &Path) -> Result<Self, Failure> {
+        let failed = |path: &Path, error: &io::Error| {
+            Failure::told(
+                Code::Failed,
+                format!("{} could not be read: {error}", path.display()),
+            )
+        };
+        let whole = given.canonicalize().map_err(|error| failed(given, &error))?;
+        let named = std::path::absolute(given).map_err(|error| failed(given, &error))?;
+        let mut files = BTreeMap::new();
+        let mut folders = vec![whole.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                // It went while its parent was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && folder != whole => continue,
+                Err(error) => return Err(failed(&folder, &error)),
             };
-            if data.is_dir() {
-                folders.push(path);
-            } else {
-                let bytes = data.len();
-                files.insert(path, File { bytes, said: None });
+            for entry in entries {
+                let entry = entry.map_err(|error| failed(&folder, &error))?;
+                let path = entry.path();
+                // Of the link itself, where it is one.
+                let data = match entry.metadata() {
+                    Ok(data) => data,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(failed(&path, &error)),
+                };
+                if data.is_dir() {
+                    folders.push(path);
+                } else if let Ok(below) = path.strip_prefix(&whole) {
+                    let bytes = data.len();
+                    files.insert(below.to_owned(), File { bytes, said: None });
+                }
             }
         }
+        Ok(Self {
+            names: [named, whole],
+            files,
+        })
     }
-    Ok(files)
+
+    /// A path of the record from the folder on, where it lies below it.
+    fn below<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        self.names.iter().find_map(|name| path.strip_prefix(name).ok())
+    }
+
+    /// Whether there is such a file now: the record is read for some time after the folder was.
+    fn has(&self, below: &Path) -> bool {
+        self.names[1].join(below).symlink_metadata().is_ok()
+    }
 }
 
 /// What differs: strangers and leaks by path, then ghosts.
 async fn compare(
     backend: &dyn PersistBackend,
-    folder: &Path,
-    mut files: BTreeMap<PathBuf, File>,
+    mut folder: Folder,
     grace: TimeDelta,
 ) -> Result<Vec<Found>, Failure> {
-    let mut ghosts = Vec::new();
+    let (mut ghosts, mut is_known) = (Vec::new(), false);
     let mut artefacts = pin!(backend.artefacts(SystemClock.now(), grace));
     while let Some(artefact) = artefacts.next().await.transpose()? {
-        let path = Path::new(&artefact.path);
-        match files.get_mut(path) {
+        let Some(below) = folder.below(Path::new(&artefact.path)) else {
+            continue;
+        };
+        is_known = true;
+        let is_missing = artefact.keeping == Keeping::InUse && !folder.has(below);
+        match folder.files.get_mut(below) {
             // Several VMs may have had one file: what one of them needs is no leak.
             Some(file) if file.said.as_ref().is_none_or(|said| said.0 < artefact.keeping) => {
                 file.said = Some((artefact.keeping, artefact.domain_name, artefact.request_id));
             }
             Some(_) => {}
-            None if artefact.keeping == Keeping::InUse && path.starts_with(folder) => ghosts.push(Found {
+            None if is_missing => ghosts.push(Found {
                 found: "ghost",
                 path: artefact.path,
                 bytes: None,
@@ -203,21 +248,29 @@ async fn compare(
             None => {}
         }
     }
-    let unneeded = files.into_iter().filter_map(|(path, file)| {
+    if !is_known {
+        let named = folder.names[0].display();
+        talk::say(&format!(
+            "no path of the record lies below {named}: is it the right folder?"
+        ));
+    }
+    let files = std::mem::take(&mut folder.files);
+    let unneeded = files.into_iter().filter_map(|(below, file)| {
         let (found, domain_name, request_id) = match file.said {
             None => ("stranger", None, None),
             Some((Keeping::Gone | Keeping::Overdue, name, id)) => ("leak", Some(name), Some(id)),
             Some((Keeping::Kept | Keeping::InUse, ..)) => return None,
         };
-        Some(Found {
+        folder.has(&below).then(|| Found {
             found,
-            path: path.to_string_lossy().into_owned(),
+            path: folder.names[0].join(&below).to_string_lossy().into_owned(),
             bytes: Some(file.bytes),
             domain_name,
             request_id,
         })
     });
-    Ok(unneeded.chain(ghosts).collect())
+    let found: Vec<_> = unneeded.collect();
+    Ok(found.into_iter().chain(ghosts).collect())
 }
 
 fn tell(context: &mut Context, found: &[Found]) -> Result<Code, Failure> {

@@ -21,8 +21,8 @@ Examples:
 The source may be written meanwhile; what changed is copied until nothing is left. Killed, it goes on where it was. At the end
 every slot is compared. Run it again after the last writer has moved: the second run is short, and its 'equal' is final.
 
-Exit codes: 0 every slot of the source stands in the target, 4 the target says something else in some, which are listed and
-left as they are.";
+Exit codes: 0 every slot of the source stands in the target, 1 some changed too fast to be proven, 4 the target says something
+else in some, which are listed and left as they are.";
 
 #[derive(Args)]
 pub(crate) struct CopyArgs {
@@ -36,6 +36,12 @@ pub(crate) struct CopyArgs {
 }
 
 pub(crate) async fn run(args: CopyArgs, context: &mut Context) -> Result<Code, Failure> {
+    if context.database.is_by_flag() {
+        return Err(Failure::told(
+            Code::Usage,
+            "copy takes both URLs as arguments, and no --database-url",
+        ));
+    }
     let (from, to) = (named(&args.from)?, named(&args.to)?);
     let from = from.for_reading().await?;
     let target = to.for_writing(!args.no_migrate).await?;
@@ -80,6 +86,10 @@ fn named(text: &str) -> Result<Database, Failure> {
         let what = format!("the variable {} holds no URL", crate::visible::visible(name));
         Failure::told(Code::Usage, what)
     })?;
+    if url.trim().is_empty() {
+        let what = format!("the variable {} is blank", crate::visible::visible(name));
+        return Err(Failure::told(Code::Usage, what));
+    }
     Database::choose(Some(url))
 }
 
@@ -151,8 +161,9 @@ fn told(done: &Transferred) -> String {
         }
     }
     text.push_str(match (done.equal, done.proven) {
-        (true, _) => "; both exports are the same",
+        (true, _) => "; both exports were the same",
         (false, true) => "; all stand in the target",
+        (false, false) if done.conflicting > 0 => "; the rest stands in the target",
         (false, false) => "; some changed too fast to be proven: run it again",
     });
     text

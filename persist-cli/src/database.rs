@@ -54,6 +54,11 @@ impl Database {
         }
     }
 
+    /// Whether it was named by the flag.
+    pub(crate) fn is_by_flag(&self) -> bool {
+        self.given == Given::ByFlag
+    }
+
     /// Whether somebody named it.
     #[cfg(feature = "spool")]
     pub(crate) fn is_given(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use clap::Args;
+use persist::{Clock as _, Timestamp};
 use persist::{JobState, LARGEST_PRUNE, PersistBackend, Prune, Pruned, Retention, StateTable, SystemClock};
 use serde::Serialize;
 use uuid::Uuid;
@@ -69,7 +71,7 @@ pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, 
     if let Some(rate) = args.rate {
         retention = retention.per_second(rate);
     }
-    let request = of_ids(&retention, &args.id)?;
+    let request = request(&args)?;
     let backend = context.database.for_reading().await?;
     let (pruned, code) = if args.dry_run {
         let request = request.limit(LARGEST_PRUNE).dry_run(true);
@@ -90,15 +92,21 @@ pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, 
     Ok(code)
 }
 
-/// The request, checked before anything is opened.
-fn of_ids(retention: &Retention, ids: &[Uuid]) -> Result<Prune, Failure> {
-    let wrong = |error: persist::Error| Failure::told(Code::Usage, error.to_string());
-    if ids.is_empty() {
-        return retention.request(&SystemClock).map_err(wrong);
+/// The request, checked before anything is opened. Conditions narrow the ids.
+fn request(args: &PruneArgs) -> Result<Prune, Failure> {
+    let mut prune = Prune::default()
+        .ids(args.id.iter().copied())
+        .states(args.state.iter().copied())
+        .limit(args.batch);
+    prune.keep_per_repo = args.keep;
+    if let Some(age) = args.older_than {
+        let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
+        let before = SystemClock.now().checked_sub_signed(age);
+        prune.ended_before = Some(before.map_or(Timestamp::UNIX_EPOCH, |at| at.max(Timestamp::UNIX_EPOCH)));
     }
-    // The ids are a condition by themselves; the others narrow them.
-    let others = retention.request(&SystemClock).unwrap_or_default();
-    others.ids(ids.iter().copied()).check().map_err(wrong)
+    prune
+        .check()
+        .map_err(|error| Failure::told(Code::Usage, error.to_string()))
 }
 
 async fn by_id(backend: &dyn PersistBackend, request: Prune) -> Result<Pruned, Failure> {
@@ -117,9 +125,11 @@ async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<
     let stop = signals::listen()?;
     let bar = talk::spinner("pruning");
     let mut so_far = Pruned::default();
-    let each = |pruned: &Pruned| {
-        add(&mut so_far, pruned);
-        bar.set_message(format!("{} request ids pruned", so_far.requests));
+    let each = |pruned: Option<&Pruned>| {
+        if let Some(pruned) = pruned {
+            add(&mut so_far, pruned);
+            bar.set_message(format!("{} request ids pruned", so_far.requests));
+        }
         stop.borrow().is_none()
     };
     let ended = retention.run(backend, &SystemClock, each).await;

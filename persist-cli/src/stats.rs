@@ -117,6 +117,12 @@ fn print(context: &mut Context, stats: &Stats, query: &StatsQuery) -> Result<(),
     for group in std::iter::once(all).chain(&stats.groups) {
         rows.add_row(cells(group, std::ptr::eq(group, all), query));
     }
+    if stats.others.jobs > 0 {
+        let mut cells = cells(&stats.others, true, query);
+        cells.truncate(7);
+        cells.push(Cell::new("of further groups"));
+        rows.add_row(cells);
+    }
     table::print(context, rows)
 }
 

@@ -10,7 +10,9 @@ use clap::Args;
 use comfy_table::Cell;
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
-use persist::{Checked, Clock as _, EventQuery, Flaw, PersistBackend, PersistExt as _, Subject, SystemClock};
+use persist::{
+    Checked, Clock as _, EventQuery, Flaw, PersistBackend, PersistExt as _, Subject, SystemClock, Timestamp,
+};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -114,9 +116,12 @@ async fn whole(
     bar: &ProgressBar,
 ) -> Result<Summary, Failure> {
     let mut summary = Summary::default();
-    rows(backend, &mut summary, bar).await?;
+    let instance_id = backend.health().await?.instance_id;
+    if let Some(reader) = &against {
+        reader.is_of(instance_id)?;
+    }
+    let latest = rows(backend, &mut summary, bar).await?;
     if let Some(reader) = against {
-        reader.is_of(backend.health().await?.instance_id)?;
         summary.history = Some(compare::compare(backend, reader, bar).await?);
     }
     if let Some(mut writer) = save {
@@ -124,7 +129,7 @@ async fn whole(
             talk::say("no digest is saved: rows that are not their history come first");
             return Ok(summary);
         }
-        writer.head(backend.health().await?.instance_id, SystemClock.now())?;
+        writer.head(instance_id, latest, SystemClock.now())?;
         let mut events = pin!(backend.all_events(EventQuery::default()));
         while let Some(event) = events.next().await.transpose()? {
             writer.event(&event)?;
@@ -134,8 +139,13 @@ async fn whole(
     Ok(summary)
 }
 
-/// Every row against its history.
-async fn rows(backend: &dyn PersistBackend, summary: &mut Summary, bar: &ProgressBar) -> Result<(), Failure> {
+/// Every row against its history. Returns when the youngest slot was recorded.
+async fn rows(
+    backend: &dyn PersistBackend,
+    summary: &mut Summary,
+    bar: &ProgressBar,
+) -> Result<Option<Timestamp>, Failure> {
+    let mut latest = None;
     let mut subjects = pin!(backend.verify());
     while let Some(checked) = subjects.next().await.transpose()? {
         match checked.subject {
@@ -143,6 +153,7 @@ async fn rows(backend: &dyn PersistBackend, summary: &mut Summary, bar: &Progres
             Subject::Vm(_) => summary.vms += 1,
         }
         summary.slots += checked.slots;
+        latest = latest.max(checked.latest);
         if (summary.jobs + summary.vms).is_multiple_of(1_000) {
             bar.set_message(format!("{} jobs, {} VMs", summary.jobs, summary.vms));
         }
@@ -153,7 +164,7 @@ async fn rows(backend: &dyn PersistBackend, summary: &mut Summary, bar: &Progres
             }
         }
     }
-    Ok(())
+    Ok(latest)
 }
 
 fn print(context: &mut Context, summary: &Summary) -> Result<(), Failure> {

@@ -115,8 +115,8 @@ pub trait PersistExt: PersistBackend {
     /// Every job and VM in the order of (`request_id`, `domain_name`), each compared with its history: a row must be the fold
     /// of its slots. Reads the whole store; may run beside writers, whose updates are no flaw.
     ///
-    /// It shows what became of rows; an edit that changes row and history alike it can't see. The ranks of attributes, which
-    /// no reader is told, are not compared.
+    /// It shows what became of rows; an edit that changes row and history alike it can't see. What no reader is told
+    /// is not compared: the rank of a row beyond its attempt, and those of its attributes.
     ///
     /// ```
     /// # use futures_util::TryStreamExt as _;

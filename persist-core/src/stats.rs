@@ -1,7 +1,6 @@
 //! How many jobs there are and were, how long they waited, and how long they ran.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -19,7 +18,7 @@ use crate::story::Story;
 
 /// Histories that are read at once: enough to hide a round trip, few enough to leave connections to others.
 const AT_ONCE: usize = 4;
-/// Groups that are kept apart; what more there are is one group without names.
+/// Groups that are kept apart; what more there are is told as one.
 const MOST_GROUPS: usize = 1_000;
 /// Longest time that is told apart, seconds: 400 days.
 const LONGEST: u64 = 400 * 24 * 3_600;
@@ -67,8 +66,10 @@ pub struct Stats {
     pub live: BTreeMap<&'static str, u64>,
     /// Jobs of the query.
     pub all: Group,
-    /// The same by repository, runner label or both, the largest first.
+    /// The same by repository, runner label or both, the largest first: the thousand that came first.
     pub groups: Vec<Group>,
+    /// Jobs of any more groups.
+    pub others: Group,
 }
 
 /// Jobs of one group.
@@ -131,11 +132,11 @@ struct Counting {
 impl Counting {
     fn new() -> Result<Self> {
         let histogram = || {
-            let made = Histogram::new_with_bounds(1, LONGEST * 1_000, 3);
+            // Small: it grows with what it holds, and most groups hold little.
+            let made = Histogram::new_with_bounds(1, 2, 3);
             made.map_err(|error| Error::new(ErrorKind::Internal, "no histogram").caused_by(error))
         };
         let (mut waited, mut ran) = (histogram()?, histogram()?);
-        // Grows with what it holds: most groups are small.
         waited.auto(true);
         ran.auto(true);
         Ok(Self {
@@ -170,7 +171,8 @@ impl Counting {
 fn record(histogram: &mut Histogram<u64>, span: Option<TimeDelta>) {
     if let Some(span) = span.and_then(|span| span.to_std().ok()) {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        histogram.saturating_record(millis.min(Duration::from_secs(LONGEST).as_secs() * 1_000));
+        // It resizes, and of what is clamped nothing is out of its range.
+        let _ = histogram.record(millis.min(LONGEST * 1_000));
     }
 }
 
@@ -186,7 +188,7 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
         *live.entry(job.state.name()).or_default() += 1;
     }
 
-    let mut all = Counting::new()?;
+    let (mut all, mut others) = (Counting::new()?, Counting::new()?);
     let mut groups: BTreeMap<(Option<String>, Option<String>), Counting> = BTreeMap::new();
     let jobs = JobQuery::default()
         .created(query.created)
@@ -204,12 +206,13 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
         if !(query.by_repo || query.by_runner) {
             continue;
         }
-        let mut key = (
+        let key = (
             job.repo_url.clone().filter(|_| query.by_repo),
             job.runs_on.clone().filter(|_| query.by_runner),
         );
         if groups.len() >= MOST_GROUPS && !groups.contains_key(&key) {
-            key = (None, None);
+            others.add(&job, story.as_ref());
+            continue;
         }
         let group = match groups.entry(key) {
             std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
@@ -227,5 +230,6 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
         live,
         all: all.group(None, None),
         groups,
+        others: others.group(None, None),
     })
 }

@@ -49,9 +49,9 @@ pub struct Transfer<'b> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// `copying`, `catching up` or `proving`.
+    /// `copying`, `catching up`, `proving` or `looking again at jobs`.
     pub doing: &'static str,
-    /// Slots of this run so far, in that doing.
+    /// Slots of this run so far, in that doing; of the last one jobs.
     pub slots: u64,
 }
 
@@ -81,7 +81,8 @@ pub struct Transferred {
     pub conflicting: u64,
     /// The first 10,000 of those, by key.
     pub conflicts: Vec<Conflict>,
-    /// Whether every slot that was compared stands in the target with equal content, at the latest after it was copied again.
+    /// Whether every slot that was compared stands in the target with equal content, at the latest after it was copied again:
+    /// not where any conflicts.
     pub proven: bool,
     /// Whether both exports were the same, byte by byte. They are where the target began empty and both are quiet.
     pub equal: bool,
@@ -187,10 +188,13 @@ impl<'b> Transfer<'b> {
                     starts += 1;
                     place = Place::default();
                 }
-                rest => break rest?,
+                rest => {
+                    rest?;
+                    break;
+                }
             }
         }
-        proof::prove(self, &mut done, &mut each).await?;
+        proof::prove(self, &mut place, mark.as_deref(), &mut done, &mut each).await?;
         Ok(done)
     }
 
@@ -205,12 +209,14 @@ impl<'b> Transfer<'b> {
             .unwrap_or_default())
     }
 
-    async fn keep(&self, place: &Place, mark: Option<&str>) -> Result<()> {
+    /// A copy without a place is made once more from the start, which changes nothing: no reason to end this one.
+    async fn keep(&self, place: &Place, mark: Option<&str>) {
         if let (Some(marks), Some(mark)) = (self.to.marks(), mark) {
             let says = serde_json::to_string(place).expect("a place has only texts");
-            marks.set_mark(mark, Some(&says)).await?;
+            if let Err(error) = marks.set_mark(mark, Some(&says)).await {
+                tracing::warn!(%error, "the place of the copy could not be kept; a next run reads more again");
+            }
         }
-        Ok(())
     }
 
     /// The history by key, from where the walk stood.
@@ -259,25 +265,26 @@ impl<'b> Transfer<'b> {
             let Some(next) = next? else { break };
             place.key = page.next.take();
             if pages % PAGES == 0 {
-                self.keep(place, mark).await?;
+                self.keep(place, mark).await;
             }
             page = next;
         }
         place.key = None;
         place.whole = true;
-        self.keep(place, mark).await
+        self.keep(place, mark).await;
+        Ok(())
     }
 
-    /// What changed since, until nothing is left.
+    /// What changed since, until nothing is left. Says how much it was.
     async fn rest(
         &self,
         place: &mut Place,
         mark: Option<&str>,
         done: &mut Transferred,
         each: &mut (impl FnMut(Progress) + Send),
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let (Some(changes), Some(mut since)) = (self.from.changes(), place.since.clone()) else {
-            return Ok(());
+            return Ok(0);
         };
         let (mut pages, mut slots) = (0, 0);
         loop {
@@ -287,7 +294,8 @@ impl<'b> Transfer<'b> {
             place.since = Some(since.clone());
             let events: Vec<_> = changed.changes.into_iter().map(|change| change.event).collect();
             if events.is_empty() {
-                return self.keep(place, mark).await;
+                self.keep(place, mark).await;
+                return Ok(slots);
             }
             let sent = self.send(&events).await?;
             note(done, &sent);
@@ -298,7 +306,7 @@ impl<'b> Transfer<'b> {
             });
             pages += 1;
             if pages % PAGES == 0 {
-                self.keep(place, mark).await?;
+                self.keep(place, mark).await;
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::listing::Listing;
 use crate::merge::Row;
 use crate::page::Order;
 use crate::subject::Subject;
+use crate::time::{self, Timestamp};
 use crate::vm::{Vm, VmQuery};
 
 /// How often a subject that seems wrong is looked at again before it is said to change too fast. What others write between
@@ -31,6 +32,9 @@ pub struct Checked {
     pub subject: Subject,
     /// Slots of its history.
     pub slots: u64,
+    /// When the youngest of them was claimed, by the database's clock.
+    #[serde(with = "time::rfc3339::option")]
+    pub latest: Option<Timestamp>,
     /// What is wrong with it; `None` where all is well.
     pub flaw: Option<Flaw>,
 }
@@ -165,7 +169,7 @@ impl<'b, B: PersistBackend + ?Sized> Walk<'b, B> {
         let Some(subject) = [&event, &job, &vm].into_iter().flatten().min().cloned() else {
             return Ok(None);
         };
-        let (mut fold, mut slots) = (None, 0);
+        let (mut fold, mut slots, mut latest) = (None, 0, None);
         while self
             .events
             .peek()
@@ -174,6 +178,7 @@ impl<'b, B: PersistBackend + ?Sized> Walk<'b, B> {
         {
             let event = self.events.take();
             join(&mut fold, event.iter());
+            latest = latest.max(event.map(|event| event.recorded_at));
             slots += 1;
         }
         let current = if job.as_ref() == Some(&subject) {
@@ -187,6 +192,7 @@ impl<'b, B: PersistBackend + ?Sized> Walk<'b, B> {
             flaw: flaw(&subject, current.as_ref(), fold.as_ref()),
             subject,
             slots,
+            latest,
         };
         if checked.flaw.is_some() {
             look_again(self.backend, &mut checked).await?;

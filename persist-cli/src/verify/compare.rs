@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::MOST_TOLD;
-use super::digest::{Line, Reader, Running};
+use super::digest::{Mark, Reader, Still};
 use crate::exit::Failure;
 
 /// What is not as it was.
@@ -34,7 +34,7 @@ pub(super) enum What {
     Added,
     /// All of it is missing: pruned, or deleted.
     Gone,
-    /// Blanks were filled since, as late reports do; that nothing else changed of it can't be told.
+    /// Blanks were filled since, as late reports do, and nothing else changed.
     Completed,
 }
 
@@ -107,6 +107,13 @@ impl fmt::Display for Compared {
     }
 }
 
+/// A job as it is now.
+struct Now {
+    id: Uuid,
+    /// What was recorded in the time that the digest is about, by key.
+    slots: Vec<Event>,
+}
+
 /// Walks both in the order of ids.
 pub(super) async fn compare(
     backend: &dyn PersistBackend,
@@ -117,90 +124,95 @@ pub(super) async fn compare(
     let until = digest.head.until;
     let mut jobs = pin!(jobs(backend, until));
     let mut now = jobs.next().await.transpose()?;
-    while let Some(then) = digest.next()? {
-        // Jobs that the digest has not: a slot of theirs that is old enough was not there.
-        while let Some(job) = now.take_if(|job| job.id < then.id) {
-            compared.note(change(&Line::nothing(job.id), Some(&job), What::Added));
+    while let Some((id, then)) = digest.next()? {
+        // Jobs that the digest has not: slots that are old enough were not there.
+        while let Some(job) = now.take_if(|job| job.id < id) {
+            compared.judge(job.id, &[], Some(&job.slots));
             now = jobs.next().await.transpose()?;
         }
         compared.jobs += 1;
         if compared.jobs.is_multiple_of(1_000) {
             bar.set_message(format!("{} jobs of the digest", compared.jobs));
         }
-        let found = now.take_if(|job| job.id == then.id);
-        match what(&then, found.as_ref()) {
-            None => compared.unchanged += 1,
-            Some(what) => compared.note(change(&then, found.as_ref(), what)),
-        }
+        let found = now.take_if(|job| job.id == id);
+        compared.judge(id, &then, found.as_ref().map(|job| &job.slots[..]));
         if found.is_some() {
             now = jobs.next().await.transpose()?;
         }
     }
     while let Some(job) = now {
-        compared.note(change(&Line::nothing(job.id), Some(&job), What::Added));
+        compared.judge(job.id, &[], Some(&job.slots));
         now = jobs.next().await.transpose()?;
     }
     Ok(compared)
 }
 
-fn change(then: &Line, now: Option<&Line>, change: What) -> Change {
-    Change {
-        request_id: then.id,
-        change,
-        slots_then: then.slots,
-        slots_now: now.map_or(0, |now| now.slots),
+impl Compared {
+    fn judge(&mut self, id: Uuid, then: &[Mark], now: Option<&[Event]>) {
+        let (slots_then, slots_now) = (then.len() as u64, now.map_or(0, |now| now.len() as u64));
+        match what(then, now) {
+            None if slots_then == 0 => {}
+            None => self.unchanged += 1,
+            // Late reports do that, and there may be many.
+            Some(What::Completed) => self.completed += 1,
+            Some(change) => self.note(Change {
+                request_id: id,
+                change,
+                slots_then,
+                slots_now,
+            }),
+        }
     }
 }
 
-fn what(then: &Line, now: Option<&Line>) -> Option<What> {
+fn what(then: &[Mark], now: Option<&[Event]>) -> Option<What> {
     let Some(now) = now else {
         return Some(What::Gone);
     };
-    if then.sha256 == now.sha256 && then.slots == now.slots {
-        return None;
+    match now.len().cmp(&then.len()) {
+        std::cmp::Ordering::Less => return Some(What::Deleted),
+        std::cmp::Ordering::Greater => return Some(What::Added),
+        std::cmp::Ordering::Equal => {}
     }
-    Some(match now.slots.cmp(&then.slots) {
-        std::cmp::Ordering::Less => What::Deleted,
-        std::cmp::Ordering::Greater => What::Added,
-        std::cmp::Ordering::Equal if now.seq > then.seq => What::Completed,
-        std::cmp::Ordering::Equal => What::Edited,
+    let still = then.iter().zip(now).map(|(mark, event)| mark.still(event));
+    still.fold(None, |worst, still| match (worst, still) {
+        (Some(What::Edited), _) | (_, Still::Other) => Some(What::Edited),
+        (_, Still::Filled) => Some(What::Completed),
+        (worst, Still::Same) => worst,
     })
 }
 
-impl Line {
-    fn nothing(id: Uuid) -> Self {
-        Running::of(id).line()
-    }
-}
-
-/// The digest of each job as it is now, of what was recorded before a time.
+/// Each job with its slots that were recorded before a time; one of which none was is there all the same.
 fn jobs(
     backend: &dyn PersistBackend,
     until: persist::Timestamp,
-) -> impl Stream<Item = Result<Line, persist::Error>> {
+) -> impl Stream<Item = Result<Now, persist::Error>> {
     let events = backend.all_events(EventQuery::default()).fuse().boxed();
     futures_util::stream::unfold(
         (events, None::<Event>),
         move |(mut events, mut first)| async move {
-            let mut running: Option<Running> = None;
+            let mut job: Option<Now> = None;
             loop {
                 let event = match first.take() {
                     Some(event) => event,
                     None => match events.next().await {
-                        None => return Some((Ok(running?.line()), (events, None))),
+                        None => return Some((Ok(job?), (events, None))),
                         Some(Err(error)) => {
                             return Some((Err(error), (futures_util::stream::empty().boxed(), None)));
                         }
                         Some(Ok(event)) => event,
                     },
                 };
-                if event.recorded_at >= until {
-                    continue;
-                }
                 let id = event.subject.request_id();
-                match running.take_if(|running| running.id != id) {
-                    Some(done) => return Some((Ok(done.line()), (events, Some(event)))),
-                    None => running.get_or_insert_with(|| Running::of(id)).add(&event),
+                if let Some(done) = job.take_if(|job| job.id != id) {
+                    return Some((Ok(done), (events, Some(event))));
+                }
+                let job = job.get_or_insert_with(|| Now {
+                    id,
+                    slots: Vec::new(),
+                });
+                if event.recorded_at < until {
+                    job.slots.push(event);
                 }
             }
         },
@@ -210,21 +222,45 @@ fn jobs(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use persist::{JobState, JobUpdate, Seq, Slot, SystemClock};
+
+    fn event(attempt: u32, set: impl FnOnce(JobUpdate) -> JobUpdate) -> Event {
+        let update = JobUpdate::new(Uuid::from_u128(7), JobState::Queued).attempt(attempt);
+        let at = persist::time::from_micros(1_000_000).unwrap();
+        let claim = set(update.at(at)).check(&SystemClock).unwrap();
+        Event::new(Seq::new(1), at, claim.subject().clone(), Slot::claimed_by(&claim))
+    }
 
     #[test]
-    fn what_became_of_a_job_is_told_apart() {
-        let line = |slots, seq, sha256: &str| Line {
-            id: Uuid::nil(),
-            slots,
-            seq,
-            sha256: sha256.to_owned(),
-        };
-        let then = line(3, 7, "a");
-        assert_eq!(what(&then, Some(&then)), None);
+    fn what_became_of_a_job_is_told_apart_whatever_else_was_filled() {
+        let bare = || event(1, |update| update);
+        let filled = || event(1, |update| update.actor("webhook"));
+        let then: Vec<_> = [bare(), event(2, |update| update.runs_on("large"))]
+            .iter()
+            .map(Mark::of)
+            .collect();
+        let now = |first: Event, runs_on: &str| [first, event(2, |update| update.runs_on(runs_on))];
+        assert_eq!(what(&then, Some(&now(bare(), "large"))), None);
+        assert_eq!(what(&then, Some(&now(filled(), "large"))), Some(What::Completed));
+        assert_eq!(
+            what(&then, Some(&now(filled(), "small"))),
+            Some(What::Edited),
+            "a fill hides nothing"
+        );
+        assert_eq!(
+            what(&then, Some(&now(bare(), ""))),
+            Some(What::Edited),
+            "a value was taken away"
+        );
+        let mut other = bare();
+        other.state = JobState::Running.into();
+        assert_eq!(what(&then, Some(&now(other, "large"))), Some(What::Edited));
         assert_eq!(what(&then, None), Some(What::Gone));
-        assert_eq!(what(&then, Some(&line(3, 7, "b"))), Some(What::Edited));
-        assert_eq!(what(&then, Some(&line(3, 9, "b"))), Some(What::Completed));
-        assert_eq!(what(&then, Some(&line(2, 6, "b"))), Some(What::Deleted));
-        assert_eq!(what(&then, Some(&line(4, 9, "b"))), Some(What::Added));
+        assert_eq!(
+            what(&then, Some(&[])),
+            Some(What::Deleted),
+            "its slots say that they are young"
+        );
+        assert_eq!(what(&then[..1], Some(&now(bare(), "large"))), Some(What::Added));
     }
 }

@@ -1,15 +1,18 @@
 //! The file of a digest: a line for each job, by which a later edit or deletion of its history is found.
 //!
-//! `{"persist_digest":1,"instance_id":"…","until":"…"}`, then for each job in the order of ids
-//! `{"id":"…","slots":5,"seq":17,"sha256":"…"}` over the export lines of the job and its VMs, and at the end how many they
-//! are and the SHA-256 of all that is before. It holds no value of any row.
+//! `{"persist_digest":1,"instance_id":"…","until":"…"}`, then for each job in the order of ids `{"id":"…","slots":5,"marks":"…"}`,
+//! and at the end how many they are and the SHA-256 of all that is before. A mark is 17 bytes a slot of the job or its VMs, in the
+//! order of keys: which of its blanks were filled, and the first half of the SHA-256 of what it said. So a blank that is filled
+//! later changes nothing, and anything else does. The file holds no value of any row.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::TimeDelta;
-use persist::{Event, Timestamp, jsonl, time};
+use persist::{Attribute, Event, Timestamp, time};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -20,9 +23,11 @@ const VERSION: u32 = 1;
 
 /// What was recorded later is left out: an update that is under way while the history is read could yet appear in it.
 const YOUNGEST: TimeDelta = TimeDelta::seconds(60);
+/// A store in which nothing was recorded for so long is at rest, however far its clock is from ours.
+const AT_REST: TimeDelta = TimeDelta::hours(1);
 
-/// Longest line of a file of ours, bytes.
-const LONGEST_LINE: u64 = 1_024;
+/// Longest line that is read, bytes: a job of some three million slots.
+const LONGEST_LINE: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Head {
@@ -38,9 +43,77 @@ pub(super) struct Head {
 pub(super) struct Line {
     pub(super) id: Uuid,
     pub(super) slots: u64,
-    /// The highest number of a change among them: a slot that was filled since has a higher one.
-    pub(super) seq: i64,
-    pub(super) sha256: String,
+    marks: String,
+}
+
+impl Line {
+    pub(super) fn marks(&self) -> Option<Vec<Mark>> {
+        let bytes = STANDARD_NO_PAD.decode(&self.marks).ok()?;
+        let (marks, []) = bytes.as_chunks::<MARK>() else {
+            return None;
+        };
+        (marks.len() as u64 == self.slots).then(|| marks.iter().map(|mark| Mark(*mark)).collect())
+    }
+}
+
+const MARK: usize = 17;
+
+/// What a slot said when it was marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark([u8; MARK]);
+
+impl Mark {
+    pub(super) fn of(event: &Event) -> Self {
+        let filled = texts(event).into_iter().enumerate();
+        let filled = filled.fold(0, |filled, (at, text)| filled | u8::from(text.is_some()) << at);
+        Self::as_far_as(event, filled)
+    }
+
+    /// Of a slot without the texts that are not in `filled`.
+    fn as_far_as(event: &Event, filled: u8) -> Self {
+        let mut sha256 = Sha256::new();
+        let (id, name) = event.subject.key();
+        sha256.update(id.as_bytes());
+        sha256.update(event.rank.get().to_be_bytes());
+        sha256.update(event.at.timestamp_micros().to_be_bytes());
+        let said = texts(event).into_iter().enumerate();
+        let said = said
+            .filter(|(at, _)| filled & 1 << at != 0)
+            .map(|(_, text)| text.unwrap_or_default());
+        for text in [name, event.state.name()].into_iter().chain(said) {
+            // With its length, so that no two lists of texts are one.
+            sha256.update((text.len() as u64).to_be_bytes());
+            sha256.update(text);
+        }
+        let mut mark = [filled; MARK];
+        mark[1..].copy_from_slice(&sha256.finalize()[..MARK - 1]);
+        Self(mark)
+    }
+
+    /// Whether the slot says what it said, and whether blanks were filled since.
+    pub(super) fn still(self, event: &Event) -> Still {
+        let now = Self::of(event);
+        if now == self {
+            Still::Same
+        } else if self.0[0] & !now.0[0] == 0 && Self::as_far_as(event, self.0[0]) == self {
+            Still::Filled
+        } else {
+            Still::Other
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Still {
+    Same,
+    Filled,
+    Other,
+}
+
+/// What a slot may leave blank.
+fn texts(event: &Event) -> [Option<&str>; 8] {
+    let [a, b, c, d, e, f] = Attribute::ALL.map(|attribute| event.attributes.get(attribute));
+    [event.actor.as_deref(), event.reason.as_deref(), a, b, c, d, e, f]
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,41 +132,6 @@ pub(super) struct Saved {
     pub(super) young: u64,
     /// Of the file but for its last line.
     pub(super) sha256: String,
-}
-
-/// The digest of a job while its slots come.
-pub(super) struct Running {
-    pub(super) id: Uuid,
-    slots: u64,
-    seq: i64,
-    sha256: Sha256,
-}
-
-impl Running {
-    pub(super) fn of(id: Uuid) -> Self {
-        Self {
-            id,
-            slots: 0,
-            seq: 0,
-            sha256: Sha256::new(),
-        }
-    }
-
-    pub(super) fn add(&mut self, event: &Event) {
-        self.slots += 1;
-        self.seq = self.seq.max(event.seq.get());
-        self.sha256.update(jsonl::line(event));
-        self.sha256.update("\n");
-    }
-
-    pub(super) fn line(self) -> Line {
-        Line {
-            id: self.id,
-            slots: self.slots,
-            seq: self.seq,
-            sha256: hex(self.sha256),
-        }
-    }
 }
 
 fn hex(sha256: Sha256) -> String {
@@ -117,7 +155,7 @@ pub(super) struct Writer {
     file: BufWriter<tempfile::NamedTempFile>,
     sha256: Sha256,
     until: Timestamp,
-    running: Option<Running>,
+    running: Option<(Uuid, Vec<u8>)>,
     saved: Saved,
 }
 
@@ -148,8 +186,18 @@ impl Writer {
         })
     }
 
-    pub(super) fn head(&mut self, instance_id: Option<Uuid>, now: Timestamp) -> Result<(), Failure> {
-        self.until = now - YOUNGEST;
+    /// `latest` is when the youngest slot was recorded, by the database's clock; `now` is of ours.
+    pub(super) fn head(
+        &mut self,
+        instance_id: Option<Uuid>,
+        latest: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        self.until = match latest {
+            Some(latest) if now - latest >= AT_REST => latest + TimeDelta::microseconds(1),
+            Some(latest) => now.min(latest) - YOUNGEST,
+            None => now - YOUNGEST,
+        };
         self.put(&Head {
             persist_digest: VERSION,
             instance_id,
@@ -164,13 +212,11 @@ impl Writer {
             return Ok(());
         }
         let id = event.subject.request_id();
-        if self.running.as_ref().is_none_or(|running| running.id != id) {
+        if self.running.as_ref().is_none_or(|(running, _)| *running != id) {
             self.end_job()?;
-            self.running = Some(Running::of(id));
         }
-        if let Some(running) = &mut self.running {
-            running.add(event);
-        }
+        let (_, marks) = self.running.get_or_insert_with(|| (id, Vec::new()));
+        marks.extend(Mark::of(event).0);
         Ok(())
     }
 
@@ -191,11 +237,12 @@ impl Writer {
     }
 
     fn end_job(&mut self) -> Result<(), Failure> {
-        if let Some(running) = self.running.take() {
-            let line = running.line();
+        if let Some((id, marks)) = self.running.take() {
+            let slots = (marks.len() / MARK) as u64;
             self.saved.jobs += 1;
-            self.saved.slots += line.slots;
-            self.put(&line)?;
+            self.saved.slots += slots;
+            let marks = STANDARD_NO_PAD.encode(marks);
+            self.put(&Line { id, slots, marks })?;
         }
         Ok(())
     }
@@ -210,7 +257,7 @@ impl Writer {
     }
 }
 
-/// Reads a file in constant memory. That it is whole is known at its end.
+/// Reads a file, a line at a time. That it is whole is known at its end.
 pub(super) struct Reader {
     path: PathBuf,
     lines: BufReader<File>,
@@ -263,8 +310,8 @@ impl Reader {
         Err(Failure::told(Code::Failed, what))
     }
 
-    /// The next job; `None` at the end of a whole file.
-    pub(super) fn next(&mut self) -> Result<Option<Line>, Failure> {
+    /// The next job, with its marks; `None` at the end of a whole file.
+    pub(super) fn next(&mut self) -> Result<Option<(Uuid, Vec<Mark>)>, Failure> {
         if self.is_whole {
             return Ok(None);
         }
@@ -275,7 +322,10 @@ impl Reader {
             self.sha256.update(&line);
             self.jobs += 1;
             self.slots += job.slots;
-            return Ok(Some(job));
+            let marks = job
+                .marks()
+                .ok_or_else(|| self.wrong("its marks are not those of its slots"))?;
+            return Ok(Some((job.id, marks)));
         }
         let foot: Foot =
             serde_json::from_slice(&line).map_err(|_| self.wrong("is neither a job nor the end"))?;
@@ -290,7 +340,6 @@ impl Reader {
     }
 
     fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        use std::io::Read as _;
         self.number += 1;
         let mut line = Vec::new();
         let read = self

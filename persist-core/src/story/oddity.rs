@@ -116,6 +116,13 @@ fn between(before: &Event, after: &Event) -> Vec<Oddity> {
         let what = format!("it was taken for lost, and had {}", after.state);
         found.push(Oddity::new(OddityKind::Healed, after, what));
     }
+    if after.attempt() > before.attempt() && !before.state.is_ended() {
+        let what = format!(
+            "its ending was never reported, and attempt {} began",
+            after.attempt()
+        );
+        found.push(Oddity::new(OddityKind::StateMissing, before, what));
+    }
     if after.attempt().get() > before.attempt().get() + 1 {
         let what = format!(
             "nothing was reported between attempts {} and {}",
@@ -137,13 +144,13 @@ fn first_attempt(of_one: &[Event]) -> Option<Oddity> {
 fn missing(attempt: &[Event]) -> Option<Oddity> {
     let (first, last) = (attempt.first()?, attempt.last()?);
     let lacks = |phase| !attempt.iter().any(|event| event.rank.phase() == phase);
-    let is_cancelled = last.state == State::Job(JobState::Cancelled);
     let names: &[&str] = if first.subject.is_vm() {
         &["prepared", "running"]
     } else {
         &["queued", "running"]
     };
-    let ran = last.state.is_ended() && !is_cancelled && !first.subject.is_vm();
+    // Any other ending may come while it waits.
+    let ran = last.state == State::Job(JobState::Succeeded);
     let mut lacking = Vec::new();
     if lacks(0) {
         lacking.push(names[0]);

@@ -20,17 +20,18 @@ pub struct Span {
     /// Since when.
     #[serde(with = "time::rfc3339")]
     pub from: Timestamp,
-    /// Until the next state of the attempt; `None` where there is none yet. Never before `from`.
+    /// Until the next state of the attempt, or the beginning of the next attempt; `None` where there is neither yet. Never before
+    /// `from`.
     #[serde(with = "time::rfc3339::option")]
     pub until: Option<Timestamp>,
-    /// The state that it went to.
+    /// The state that it went to; `None` also where its ending was never reported.
     pub then: Option<State>,
 }
 
 /// Of events by subject and rank.
 pub(super) fn spans(events: &[Event]) -> Vec<Span> {
-    let of_one_attempt = events.chunk_by(|a, b| (&a.subject, a.attempt()) == (&b.subject, b.attempt()));
-    let mut spans: Vec<_> = of_one_attempt
+    let of_one = events.chunk_by(|a, b| a.subject == b.subject);
+    let mut spans: Vec<_> = of_one
         .flat_map(|events| {
             let next = events.iter().skip(1).map(Some).chain([None]);
             events
@@ -51,12 +52,14 @@ fn span(event: &Event, next: Option<&Event>) -> Option<Span> {
         return None;
     }
     let name = event.subject.domain_name();
+    let of_attempt = next.filter(|next| next.attempt() == event.attempt());
     Some(Span {
         domain_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
         attempt: event.attempt(),
         state: event.state,
         from: event.at,
+        // An attempt whose ending was never reported was over when the next one began.
         until: next.map(|next| next.at.max(event.at)),
-        then: next.map(|next| next.state),
+        then: of_attempt.map(|next| next.state),
     })
 }

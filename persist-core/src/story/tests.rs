@@ -167,7 +167,7 @@ fn what_is_odd_is_told() {
         []
     );
     assert_eq!(
-        kinds(vec![job(0, 1, JobState::Queued), job(9, 1, JobState::Failed)]),
+        kinds(vec![job(0, 1, JobState::Queued), job(9, 1, JobState::Succeeded)]),
         [StateMissing]
     );
     assert_eq!(kinds(vec![job(5, 1, JobState::Running)]), [StateMissing]);

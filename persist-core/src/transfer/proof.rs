@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
-use super::{Conflict, Progress, Transfer, Transferred, note};
+use super::{Conflict, Place, Progress, Transfer, Transferred, note};
 use crate::attributes::Attribute;
 use crate::error::Result;
 use crate::event::{Event, EventQuery};
@@ -69,17 +69,25 @@ const PASSES: u32 = 3;
 /// last pass is of jobs that are written meanwhile: these are looked at one by one.
 pub(super) async fn prove(
     transfer: &Transfer<'_>,
+    place: &mut Place,
+    mark: Option<&str>,
     done: &mut Transferred,
     each: &mut (impl FnMut(Progress) + Send),
 ) -> Result<()> {
     for left in (0..PASSES).rev() {
         let before = done.again;
         let again = pass(transfer, done, each).await?;
+        // What came since the walk began is not in it.
+        let quiet = transfer.rest(place, mark, done, each).await? == 0;
         if again.is_empty() || left == 0 {
-            done.equal &= done.extra == 0 && done.again == before && done.conflicting == 0;
-            done.proven = true;
-            for id in again {
+            done.equal &= quiet && done.extra == 0 && done.again == before && done.conflicting == 0;
+            done.proven = done.conflicting == 0;
+            for (nth, id) in (1..).zip(again) {
                 done.proven &= one(transfer, id, done).await?;
+                each(Progress {
+                    doing: "looking again at jobs",
+                    slots: nth,
+                });
             }
             return Ok(());
         }

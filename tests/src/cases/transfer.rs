@@ -148,7 +148,11 @@ async fn what_differs_is_told_and_left_as_it_is(ctx: &Ctx) -> CaseResult {
         [(id(1), "state"), (id(2), "runs_on")],
         "each slot that differs, once"
     );
-    ensure!(!done.equal, "they are not the same");
+    ensure!(
+        !done.equal && !done.proven,
+        "nothing is proven of what differs: {done:?}"
+    );
+    ensure_eq!(done.conflicting, 2, "and they are counted");
     ensure_eq!(ctx.export().await?, before, "a filled slot never changes");
     Ok(())
 }
