@@ -61,6 +61,20 @@ pub fn findings(records: &Records, known: &[Migration]) -> Vec<Finding> {
     findings
 }
 
+/// Leaves to a person what this program would mend in a schema that a newer one has changed: what differs may be what the newer
+/// one needs, such as a check that lets in a state of its own.
+pub fn leave_to_newer(records: &Records, known: &[Migration], findings: &mut [Finding]) {
+    if records.newer(known).next().is_none() {
+        return;
+    }
+    for finding in findings {
+        finding.is_safe = false;
+        finding
+            .why
+            .push_str("; or a newer program has made it so: ask that one's doctor");
+    }
+}
+
 /// The facts of `persist_meta` that both databases keep; nothing is said of what mends them.
 pub fn facts(identity: Option<&str>, records: &Records) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -157,6 +171,26 @@ mod tests {
         assert_eq!(findings(&records, &known)[0].severity, Severity::Info);
         records.min_reader = Some(VERSION + 1);
         assert_eq!(findings(&records, &known)[0].severity, Severity::Error);
+    }
+
+    #[test]
+    fn nothing_is_safe_to_mend_beside_a_newer_program() {
+        let known = list(Dialect::Sqlite);
+        let mut names: Vec<_> = known.iter().map(|migration| migration.name).collect();
+        let finding = Finding::new(
+            code::WRONG_CHECK,
+            "vms_state",
+            Severity::Error,
+            "wider",
+            "refuses",
+        )
+        .safe();
+        let mut told = [finding.clone()];
+        leave_to_newer(&records(&names), &known, &mut told);
+        assert_eq!(told, [finding.clone()]);
+        names.push("m9");
+        leave_to_newer(&records(&names), &known, &mut told);
+        assert!(!told[0].is_safe && told[0].why.starts_with("refuses; or a newer program"));
     }
 
     #[test]

@@ -173,13 +173,64 @@ impl<'d> Column<'d> {
     }
 }
 
-/// Whether two definitions say the same: versions of a server write brackets and blanks in their own ways.
+/// Whether two definitions say the same: versions of a server write blanks, and brackets around the whole or around brackets,
+/// in their own ways. All other brackets say what belongs together.
 pub fn is_same(one: &str, other: &str) -> bool {
-    let bare = |text: &str| -> String {
-        let counts = |c: &char| !c.is_whitespace() && !matches!(c, '(' | ')');
-        text.chars().filter(counts).collect()
-    };
-    one == other || bare(one) == bare(other)
+    one == other || bare(&words(one)) == bare(&words(other))
+}
+
+/// Names, texts in quotes, and all other characters but blanks.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+        let end = match first {
+            // A doubled quote within makes two texts of one, in both definitions alike.
+            '\'' | '"' => rest[1..].find(first).map_or(rest.len(), |end| end + 2),
+            _ if is_of_name(first) => rest.find(|c| !is_of_name(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        words.push(&rest[..end]);
+        rest = rest[end..].trim_start();
+    }
+    words
+}
+
+/// Without doubled brackets, and those around the whole or a whole condition at its end.
+fn bare<'t>(words: &[&'t str]) -> Vec<&'t str> {
+    let pairs = pairs(words);
+    let is_doubled = |&(open, close): &(usize, usize)| close > 0 && pairs.contains(&(open + 1, close - 1));
+    let doubled: Vec<_> = pairs.iter().filter(|pair| is_doubled(pair)).collect();
+    let is_dropped = |at: usize| doubled.iter().any(|(open, close)| at == *open || at == *close);
+    let mut bare: Vec<_> = words
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !is_dropped(*at))
+        .map(|(_, word)| *word)
+        .collect();
+    let last = bare.len().wrapping_sub(1);
+    let outer = self::pairs(&bare)
+        .into_iter()
+        .find(|(open, close)| *close == last && (*open == 0 || bare[open - 1].eq_ignore_ascii_case("where")));
+    if let Some((open, close)) = outer {
+        bare.remove(close);
+        bare.remove(open);
+    }
+    bare
+}
+
+/// Where brackets open and close.
+fn pairs(words: &[&str]) -> Vec<(usize, usize)> {
+    let (mut open, mut pairs) = (Vec::new(), Vec::new());
+    for (at, word) in words.iter().enumerate() {
+        match *word {
+            "(" => open.push(at),
+            ")" => pairs.extend(open.pop().map(|begin| (begin, at))),
+            _ => {}
+        }
+    }
+    pairs
 }
 
 #[cfg(test)]
@@ -229,6 +280,28 @@ mod tests {
     #[test]
     fn brackets_and_blanks_make_no_difference_and_words_do() {
         assert!(is_same("CHECK ((a = 'x'))", "CHECK (a='x')"));
+        assert!(is_same("(a = 'x' or b)", "a = 'x'  or b"));
+        assert!(is_same(
+            "btree (a, b) WHERE ((c IS NULL))",
+            "btree (a,b) WHERE c IS NULL"
+        ));
         assert!(!is_same("CHECK (a = 'x')", "CHECK (a = 'X')"));
+        assert!(!is_same("CHECK (a = 'x y')", "CHECK (a = 'xy')"));
+        assert!(!is_same("a NOT NULL", "a NOTNULL"));
+    }
+
+    #[test]
+    fn brackets_that_say_what_belongs_together_make_a_difference() {
+        for (one, other) in [
+            ("a AND (b OR c)", "(a AND b) OR c"),
+            ("a AND (b OR c)", "a AND b OR c"),
+            ("CHECK ((a AND (b OR c)))", "CHECK (((a AND b) OR c))"),
+            ("(a) OR (b)", "a) OR (b"),
+            ("x WHERE (a OR b) AND c", "x WHERE a OR b AND c"),
+        ] {
+            assert!(!is_same(one, other), "{one} is not {other}");
+        }
+        // A bracket in a text is none.
+        assert!(!is_same("a = '('", "a = ''") && is_same("(a = '(')", "a = '('"));
     }
 }

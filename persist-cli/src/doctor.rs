@@ -42,7 +42,7 @@ struct Told<'f> {
 #[derive(Default)]
 struct Mended {
     findings: Vec<Finding>,
-    /// The first that went wrong.
+    /// The first that went wrong with what is still so.
     error: Option<Error>,
 }
 
@@ -97,6 +97,7 @@ async fn mend_by(inspect: &dyn Inspect, before: &[Finding]) -> Result<Mended, Er
         .filter(|finding| finding.is_safe && !is_in(finding, &now));
     mended.findings.extend(by_opening.cloned());
     let mut tried = Vec::new();
+    let mut errors: Vec<(String, Error)> = Vec::new();
     for _ in 0..ROUNDS {
         let todo: Vec<_> = now
             .iter()
@@ -122,8 +123,9 @@ async fn mend_by(inspect: &dyn Inspect, before: &[Finding]) -> Result<Mended, Er
                         with_causes(&error)
                     ));
                     let is_final = matches!(error.kind(), ErrorKind::Auth | ErrorKind::ReadOnly);
-                    mended.error.get_or_insert(error);
+                    errors.push((finding.place, error));
                     if is_final {
+                        mended.error = errors.into_iter().next().map(|(_, error)| error);
                         return Ok(mended);
                     }
                 }
@@ -133,6 +135,10 @@ async fn mend_by(inspect: &dyn Inspect, before: &[Finding]) -> Result<Mended, Er
     }
     // Only what is gone was mended.
     mended.findings.retain(|finding| !is_in(finding, &now));
+    // What could not be mended in one round may have been in another.
+    let is_left = |place: &str| now.iter().any(|finding| finding.place == place);
+    let mut left = errors.into_iter().filter(|(place, _)| is_left(place));
+    mended.error = left.next().map(|(_, error)| error);
     Ok(mended)
 }
 
@@ -214,6 +220,9 @@ fn count(all: &[Told<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -250,5 +259,48 @@ mod tests {
             "0 errors, 1 warning, 0 notes; 1 mended"
         );
         assert_eq!(count(&[]), "0 errors, 0 warnings, 0 notes");
+    }
+
+    /// Two faults of one table, of which mending the second also mends the first: as where a table is made anew.
+    #[derive(Debug)]
+    struct Scripted {
+        looks: Mutex<VecDeque<Vec<Finding>>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Inspect for Scripted {
+        async fn findings(&self) -> Result<Vec<Finding>, Error> {
+            Ok(self.looks.lock().unwrap().pop_front().unwrap_or_default())
+        }
+
+        async fn mend(&self, finding: &Finding) -> Result<(), Error> {
+            if finding.mend == ["busy"] {
+                return Err(Error::new(ErrorKind::Busy, "somebody writes"));
+            }
+            Ok(())
+        }
+    }
+
+    fn at(place: &str, mend: &str) -> Finding {
+        let finding = Finding::new("wrong_check", place, Severity::Error, "", "");
+        finding.mended_by([mend]).safe()
+    }
+
+    #[tokio::test]
+    async fn an_error_is_forgotten_once_what_it_left_is_mended() {
+        let mended_by = |looks: &[&[Finding]]| {
+            let looks = looks.iter().map(|look| look.to_vec()).collect();
+            Scripted {
+                looks: Mutex::new(looks),
+            }
+        };
+        let first = [at("jobs", "busy"), at("vms", "done")];
+        let later = mended_by(&[&first, &[at("jobs", "done")], &[]]);
+        let mended = mend_by(&later, &[]).await.unwrap();
+        assert!(mended.error.is_none(), "{:?}", mended.error);
+        assert_eq!(mended.findings.len(), 2, "{:?}", mended.findings);
+        let never = mended_by(&[&first, &[at("jobs", "busy")]]);
+        let mended = mend_by(&never, &[]).await.unwrap();
+        assert_eq!(mended.error.map(|error| error.kind()), Some(ErrorKind::Busy));
     }
 }

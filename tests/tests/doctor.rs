@@ -11,6 +11,8 @@ mod catalogue;
 mod files;
 #[path = "doctor/lost.rs"]
 mod lost;
+#[path = "doctor/others.rs"]
+mod others;
 #[path = "doctor/roles.rs"]
 mod roles;
 

@@ -89,8 +89,11 @@ pub const WRONG_TABLE: &str = "wrong_table";
 /// A column has another type or collation.
 pub const WRONG_TYPE: &str = "wrong_type";
 
+/// Slots are of transactions that the server has yet to begin, as after a restore into another one.
+pub const XID_AHEAD: &str = "xid_ahead";
+
 /// All of them, in the order of the alphabet.
-pub const ALL: [&str; 44] = [
+pub const ALL: [&str; 45] = [
     BLOAT,
     CLOCK_SKEW,
     CONNECTIONS,
@@ -135,4 +138,5 @@ pub const ALL: [&str; 44] = [
     WRONG_OPTION,
     WRONG_TABLE,
     WRONG_TYPE,
+    XID_AHEAD,
 ];

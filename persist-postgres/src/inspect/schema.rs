@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use persist_core::inspect::code;
 use persist_core::sql::Dialect;
-use persist_core::{Finding, Result};
+use persist_core::{Finding, Result, Severity};
 use persist_migration::drift::{Drift, compare};
 use persist_migration::records::Records;
 use persist_migration::shape::{Part, Shape};
@@ -24,6 +25,7 @@ pub(super) struct Looked {
     pub(super) expected: Shape,
     pub(super) drifts: Vec<Drift>,
     pub(super) small: BTreeSet<String>,
+    records: Records,
 }
 
 impl Looked {
@@ -32,6 +34,8 @@ impl Looked {
         let mender = Mender::new(&self.expected, prefix, &self.drifts, &self.small);
         let drifts = self.drifts.iter().zip(unfit);
         let drifts = drifts.map(|(drift, unfit)| mender.finding(drift, *unfit));
+        let mut drifts: Vec<_> = drifts.collect();
+        known::leave_to_newer(&self.records, &list(Dialect::Postgres), &mut drifts);
         self.findings.iter().cloned().chain(drifts).collect()
     }
 
@@ -76,7 +80,11 @@ pub(super) async fn look(session: &mut Session, schema: Option<&str>, prefix: &s
     if has_meta {
         looked.findings.extend(facts(session, prefix, &records).await?);
     }
+    if found.get(Part::Index, "events", "events_xid").is_some() {
+        looked.findings.extend(xid_ahead(session, prefix).await?);
+    }
     looked.small = small(session, schema).await?;
+    looked.records = records;
     Ok(looked)
 }
 
@@ -98,6 +106,21 @@ async fn facts(session: &mut Session, prefix: &str, records: &Records) -> Result
         }
     }
     Ok(findings)
+}
+
+/// Slots that no watcher sees: they wait for transactions of other numbers than this server gives. One look into an index.
+async fn xid_ahead(session: &mut Session, prefix: &str) -> Result<Option<Finding>> {
+    // What is visible was committed, and of this server has a number below.
+    let ahead = "xid >= pg_snapshot_xmax(pg_current_snapshot())";
+    let sql = format!("SELECT 1 FROM {prefix}events WHERE {ahead} LIMIT 1");
+    if session.rows(sql, PgArguments::default()).await?.is_empty() {
+        return Ok(None);
+    }
+    let what = "slots are of transactions that the server has yet to begin";
+    let why = "whoever watches is not told of them until it has: a dump was restored into a younger server";
+    let finding = Finding::new(code::XID_AHEAD, "events.xid", Severity::Warning, what, why);
+    let update = format!("UPDATE {prefix}events SET xid = pg_current_xact_id() WHERE {ahead}");
+    Ok(Some(finding.mended_by([update])))
 }
 
 /// The tables that are rewritten in no time: 64 MiB.

@@ -26,11 +26,12 @@ pub(super) struct Way {
 #[derive(Debug, Clone)]
 struct Server {
     version: i32,
-    commit: String,
+    /// What role and database set for their sessions; ours set it themselves.
+    commit: Option<String>,
     fsync: bool,
     full_pages: bool,
     autovacuum: bool,
-    isolation: String,
+    isolation: Option<String>,
     used: i64,
     room: i64,
     encrypted: bool,
@@ -46,15 +47,17 @@ pub(super) async fn look(
     clock: &dyn Clock,
 ) -> Result<Vec<Finding>> {
     let sql = format!(
-        "SELECT current_setting('server_version_num')::int, current_setting('synchronous_commit'), \
+        "SELECT current_setting('server_version_num')::int, {}, \
          current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean, \
          current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean, \
-         current_setting('transaction_isolation'), \
+         {}, \
          (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database), \
          current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint, \
          coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), \
          coalesce(has_schema_privilege({NAMESPACE}::oid, 'CREATE'), false), \
-         coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), false), clock_timestamp()"
+         coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), false), clock_timestamp()",
+        of_others("synchronous_commit"),
+        of_others("default_transaction_isolation")
     );
     let before = clock.now();
     let answer = rows(session, sql, schema).await?;
@@ -104,10 +107,23 @@ fn judge(server: &Server) -> Vec<Finding> {
             &[],
         );
     }
-    if matches!(server.commit.as_str(), "off" | "local") {
-        let what = format!("synchronous_commit is {}, and should be on", server.commit);
-        let why = "what was acknowledged may be lost in a crash";
-        add(code::NOT_DURABLE, "synchronous_commit", Error, what, why, &[]);
+    if let Some(commit) = server
+        .commit
+        .as_deref()
+        .filter(|commit| matches!(*commit, "off" | "local"))
+    {
+        let what = format!("role or database set synchronous_commit to {commit}, and it should be on");
+        let why =
+            "our sessions set it to on; what any other program writes to the store may be lost in a crash";
+        let mend = for_others("synchronous_commit", "on");
+        add(
+            code::NOT_DURABLE,
+            "synchronous_commit",
+            Warning,
+            what,
+            why,
+            &[&mend],
+        );
     }
     for (name, is_on) in [("fsync", server.fsync), ("full_page_writes", server.full_pages)] {
         if !is_on {
@@ -134,13 +150,14 @@ fn judge(server: &Server) -> Vec<Finding> {
         ];
         add(code::VACUUM_OVERDUE, "autovacuum", Warning, what, why, &mend);
     }
-    if server.isolation != "read committed" {
-        let what = format!(
-            "transactions are {}, and should be read committed",
-            server.isolation
-        );
-        let why = "updates of one job from two programs give way to each other instead of joining";
-        let mend = ["ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'read committed'"];
+    let isolation = server.isolation.as_deref();
+    if let Some(isolation) = isolation.filter(|isolation| *isolation != "read committed") {
+        let what =
+            format!("role or database set transactions to {isolation}, and they should be read committed");
+        let why = "our sessions set it themselves; any other program that writes to the store gives way to updates \
+                   instead of waiting for them";
+        let mend = [for_others("default_transaction_isolation", "'read committed'")];
+        let mend: Vec<_> = mend.iter().map(String::as_str).collect();
         add(
             code::ISOLATION,
             "default_transaction_isolation",
@@ -165,6 +182,27 @@ fn judge(server: &Server) -> Vec<Finding> {
         add(code::ROLE_RIGHTS, "role", Info, what.to_owned(), why, &[]);
     }
     findings
+}
+
+/// What sessions of this role in this database begin with: the narrowest setting holds. Ours ask for their own, which hides
+/// what the server would give them.
+fn of_others(name: &str) -> String {
+    format!(
+        "(SELECT lower(split_part(setting, '=', 2)) FROM pg_db_role_setting s, unnest(s.setconfig) setting \
+         WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) \
+         AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user)) \
+         AND split_part(setting, '=', 1) = '{name}' \
+         ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1)"
+    )
+}
+
+/// Sets it where nothing overrides it: for the role in the database.
+fn for_others(name: &str, value: &str) -> String {
+    format!(
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE %I IN DATABASE %I SET {name} = {}', session_user, \
+         current_database()); END $$",
+        value.replace('\'', "''")
+    )
 }
 
 /// Behind a pooler the server sees the pooler's connection, and of ours only what was asked for is known.

@@ -14,6 +14,10 @@ use crate::error;
 const OWNERS_ONLY: u32 = 0o600;
 /// Rights of the group and of all others.
 const OTHERS: u32 = 0o077;
+/// Rights of those who are not even of the group.
+const STRANGERS: u32 = 0o007;
+/// The right of a group to write: somebody shares the file on purpose, as no program of ours does by itself.
+const GROUP_WRITES: u32 = 0o020;
 /// The right of the group and of all others to write.
 const OTHERS_WRITE: u32 = 0o022;
 /// Who makes a file in such a folder is the only one who can replace it.
@@ -45,12 +49,13 @@ fn of_store(path: &Path) -> [PathBuf; 3] {
 /// Looks at the files. One that can't be looked at is left out: whether the store can be used shows elsewhere.
 pub(super) fn look(path: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let is_shared = is_shared(path);
     for file in of_store(path) {
         let Ok(found) = fs::symlink_metadata(&file) else {
             continue;
         };
         if found.is_file() && found.mode() & OTHERS != 0 {
-            findings.push(file_mode(&file, found.mode()));
+            findings.push(file_mode(&file, found.mode(), is_shared));
         }
     }
     if let Some(folder) = path.parent()
@@ -90,26 +95,52 @@ pub(super) fn look(path: &Path) -> Vec<Finding> {
     findings
 }
 
-fn file_mode(file: &Path, mode: u32) -> Finding {
+/// Whether a group may write to any of the files: they are of use to it together only.
+fn is_shared(path: &Path) -> bool {
+    let mut found = of_store(path)
+        .into_iter()
+        .filter_map(|file| fs::symlink_metadata(file).ok());
+    found.any(|found| found.is_file() && found.mode() & GROUP_WRITES != 0)
+}
+
+fn file_mode(file: &Path, mode: u32, is_shared: bool) -> Finding {
     let can = if mode & OTHERS_WRITE == 0 { "read" } else { "write" };
     let what = format!("the file has mode {:o}: others may {can} it", mode & 0o7777);
     let why = "all that is stored is in it, and each program of ours makes it for its owner alone";
-    Finding::new(code::FILE_MODE, shown(file), Severity::Warning, what, why)
-        .mended_by([format!("chmod 600 {}", quoted(file))])
-        .safe()
+    let finding = Finding::new(code::FILE_MODE, shown(file), Severity::Warning, what, why);
+    if !is_shared {
+        finding.mended_by([format!("chmod 600 {}", quoted(file))]).safe()
+    } else if mode & STRANGERS != 0 {
+        finding
+            .mended_by([format!("chmod o-rwx {}", quoted(file))])
+            .safe()
+    } else {
+        let mut finding = finding.mended_by([format!("chmod 600 {}", quoted(file))]);
+        finding.why =
+            "all that is stored is in it; a group may write, which somebody wants: it is locked out by this"
+                .into();
+        finding
+    }
 }
 
-/// Takes the rights of others from the file that a finding names.
+/// Takes the rights of others from the file that a finding names; those of a group that shares it stay.
 ///
 /// # Errors
 /// `InvalidUrl` where the file is another's.
 pub(super) fn close_to_others(path: &Path, place: &str) -> Result<()> {
+    let is_shared = is_shared(path);
     for file in of_store(path) {
         // By its path: closing a file that was opened for it would let go of all locks that SQLite holds on it.
-        let is_file = fs::symlink_metadata(&file).is_ok_and(|found| found.is_file());
-        if is_file && shown(&file) == place {
-            fs::set_permissions(&file, fs::Permissions::from_mode(OWNERS_ONLY))
-                .map_err(|error| of_io(&error))?;
+        let Ok(found) = fs::symlink_metadata(&file) else {
+            continue;
+        };
+        if found.is_file() && shown(&file) == place {
+            let mode = if is_shared {
+                found.mode() & 0o7777 & !STRANGERS
+            } else {
+                OWNERS_ONLY
+            };
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).map_err(|error| of_io(&error))?;
         }
     }
     Ok(())

@@ -40,6 +40,8 @@ pub(super) struct Mender<'e> {
     expected: &'e Expected,
     remakes: BTreeMap<String, Remake>,
     lacking: BTreeSet<String>,
+    /// Whether an index is not made by the way.
+    is_large: bool,
 }
 
 impl<'e> Mender<'e> {
@@ -66,6 +68,7 @@ impl<'e> Mender<'e> {
             expected,
             remakes,
             lacking: missing.map(|drift| drift.place.table.clone()).collect(),
+            is_large: bytes(connection)? > LARGE_BYTES,
         })
     }
 
@@ -104,8 +107,12 @@ impl<'e> Mender<'e> {
             code::MISSING_INDEX | code::WRONG_INDEX => {
                 let drop = (drift.code == code::WRONG_INDEX).then(|| format!("DROP INDEX {name}"));
                 let create = self.expected.indexes.get(name).map(|(_, sql)| sql.clone());
-                let finding = finding.mended_by(drop.into_iter().chain(create));
+                let mut finding = finding.mended_by(drop.into_iter().chain(create));
                 if self.lacks_columns(table) {
+                    finding
+                } else if self.is_large {
+                    let obstacle = "the file is large, and nobody can write while the index is made";
+                    finding.what = format!("{}; {obstacle}", finding.what);
                     finding
                 } else {
                     finding.safe()
@@ -190,6 +197,9 @@ fn obstacle(
         "a table of the name that is needed meanwhile is there"
     } else if is_read_by_others(connection)? {
         "triggers or views that are not ours may stand in the way"
+    } else if is_referred_to(connection, table)? {
+        // The bundled SQLite honours foreign keys: `DROP TABLE` deletes all rows first, and theirs with them.
+        "a table that is not ours refers to it, and may lose its rows when the table is made anew"
     } else if bytes(connection)? > LARGE_BYTES {
         "the file is large, and nobody can write while the table is made anew"
     } else if rows == Rows::Unknown {
@@ -205,6 +215,13 @@ fn obstacle(
 fn is_read_by_others(connection: &Connection) -> Result<bool, Failed> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type IN ('trigger', 'view'))";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// Whether a foreign key of any table, be it its own, is to this one.
+fn is_referred_to(connection: &Connection, table: &str) -> Result<bool, Failed> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+               WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE)";
+    Ok(connection.query_row(sql, [table], |row| row.get(0))?)
 }
 
 /// The size of the file by its own account.
@@ -243,4 +260,41 @@ fn unfit(connection: &Connection, expected: &Expected, table: &str, doubled: boo
 /// A name that somebody else chose, in a statement.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use persist_core::sql::Dialect;
+    use persist_migration::drift::compare;
+    use persist_migration::{known, list};
+
+    use super::*;
+
+    #[test]
+    fn an_index_of_a_large_file_is_made_by_a_person() {
+        let expected = Expected::of(&known::as_if_whole(&list(Dialect::Sqlite))).unwrap();
+        let mut found = expected.shape.clone();
+        assert!(found.take_line("- jobs index jobs_live"));
+        assert!(found.take_line("vms index vms_ended (domain_name)"));
+        let drifts = compare(&expected.shape, &found);
+        assert_eq!(drifts.len(), 2, "{drifts:?}");
+        for is_large in [false, true] {
+            let mender = Mender {
+                expected: &expected,
+                remakes: BTreeMap::new(),
+                lacking: BTreeSet::new(),
+                is_large,
+            };
+            for drift in &drifts {
+                let finding = mender.finding(drift);
+                assert_eq!(finding.is_safe, !is_large, "{finding:?}");
+                assert_eq!(
+                    finding.what.contains("the file is large"),
+                    is_large,
+                    "{finding:?}"
+                );
+                assert!(!finding.mend.is_empty(), "{finding:?}");
+            }
+        }
+    }
 }

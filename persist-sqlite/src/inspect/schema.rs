@@ -2,9 +2,10 @@
 
 use persist_core::inspect::code;
 use persist_core::sql::Dialect;
-use persist_core::{Finding, Severity};
+use persist_core::{Finding, Horizon, Severity};
 use persist_migration::drift::compare;
 use persist_migration::records::Records;
+use persist_migration::shape::Shape;
 use persist_migration::{known, list};
 use rusqlite::Connection;
 
@@ -37,8 +38,9 @@ pub(super) fn look(connection: &Connection, rows: Rows) -> Result<Looked, Failed
         }
         read => read?,
     };
-    let mut findings = known::findings(&records, &list(Dialect::Sqlite));
-    if known::lacks_needed(&records, &list(Dialect::Sqlite)) {
+    let known = list(Dialect::Sqlite);
+    let mut findings = known::findings(&records, &known);
+    if known::lacks_needed(&records, &known) {
         // Whatever else differs is what the migrations would change.
         return Ok(Looked {
             findings,
@@ -48,18 +50,25 @@ pub(super) fn look(connection: &Connection, rows: Rows) -> Result<Looked, Failed
     let (expected, found) = (Expected::of(&records)?, shape::shape(connection)?);
     let drifts = compare(&expected.shape, &found);
     let mender = mend::Mender::new(connection, &expected, &found, &drifts, rows)?;
-    findings.extend(drifts.iter().map(|drift| mender.finding(drift)));
+    let mut differences: Vec<_> = drifts.iter().map(|drift| mender.finding(drift)).collect();
+    if has_events_and_meta(&found, &mender) {
+        differences.extend(next_seq(connection)?);
+    }
+    known::leave_to_newer(&records, &known, &mut differences);
+    findings.extend(differences);
     findings.extend(triggers(connection, &expected)?);
     if found.has_table("persist_meta") && !mender.lacks_columns("persist_meta") {
         findings.extend(facts(connection, &records)?);
-        if found.has_table("events") && !mender.lacks_columns("events") {
-            findings.extend(next_seq(connection)?);
-        }
     }
     Ok(Looked {
         findings,
         depends_on_rows: mender.depends_on_rows(),
     })
+}
+
+fn has_events_and_meta(found: &Shape, mender: &mend::Mender<'_>) -> bool {
+    let is_whole = |table| found.has_table(table) && !mender.lacks_columns(table);
+    is_whole("persist_meta") && is_whole("events")
 }
 
 fn triggers(connection: &Connection, expected: &Expected) -> Result<Vec<Finding>, Failed> {
@@ -90,20 +99,27 @@ fn facts(connection: &Connection, records: &Records) -> Result<Vec<Finding>, Fai
     Ok(findings)
 }
 
+/// Above what is there, and above what prunes have taken: the third word of `pruned_to`, see [`persist_core::Horizon`].
 const NEXT_SEQ: &str = "INSERT INTO persist_meta (key, value) \
-SELECT 'next_seq', CAST(coalesce(max(seq), 0) + 1 AS TEXT) FROM events WHERE true \
+SELECT 'next_seq', CAST(max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT \
+CAST(substr(two, instr(two, ' ') + 1) AS INTEGER) FROM (SELECT substr(value, instr(value, ' ') + 1) AS two \
+FROM persist_meta WHERE key = 'pruned_to')), 0)) + 1 AS TEXT) WHERE true \
 ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 fn next_seq(connection: &Connection) -> Result<Option<Finding>, Failed> {
     let next: Option<i64> = records::meta(connection, "next_seq")?.and_then(|value| value.parse().ok());
     let last: Option<i64> = connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))?;
+    let pruned = records::meta(connection, "pruned_to")?.map(|text| text.parse::<Horizon>());
+    let is_past_known = !matches!(pruned, Some(Err(_)));
+    // What went with a prune was given as well, and those who read along have seen it.
+    let last = last
+        .into_iter()
+        .chain(pruned.and_then(Result::ok).map(|horizon| horizon.last.1));
+    let last = last.max().unwrap_or(0);
     let (what, why) = match next {
-        Some(next) if next > last.unwrap_or(0) => return Ok(None),
+        Some(next) if next > last => return Ok(None),
         Some(next) => (
-            format!(
-                "the next sequence number is {next}, and {} was given already",
-                last.unwrap_or(0)
-            ),
+            format!("the next sequence number is {next}, and {last} was given already"),
             "numbers would be given a second time, and whoever reads along would miss changes",
         ),
         None => (
@@ -118,5 +134,9 @@ fn next_seq(connection: &Connection) -> Result<Option<Finding>, Failed> {
         what,
         why,
     );
+    if !is_past_known {
+        // Nobody knows which numbers went with prunes.
+        return Ok(Some(finding));
+    }
     Ok(Some(finding.mended_by([NEXT_SEQ]).safe()))
 }

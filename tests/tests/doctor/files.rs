@@ -25,7 +25,7 @@ fn chmod(path: &PathBuf, mode: u32) {
 async fn a_file_that_others_may_read_becomes_its_owners_alone() {
     let place = store(Database::Sqlite).await;
     let path = file(&place);
-    for (given, word) in [(0o640, "read"), (0o604, "read"), (0o660, "write")] {
+    for (given, word) in [(0o640, "read"), (0o604, "read"), (0o602, "write")] {
         chmod(&path, given);
         let told = doctor(&place, &[]);
         let finding = told.of(code::FILE_MODE, path.to_str().unwrap());
@@ -38,6 +38,32 @@ async fn a_file_that_others_may_read_becomes_its_owners_alone() {
         assert_eq!((told.bad(), told.ran.code()), (vec![], 0), "{told:#?}");
         assert_eq!(mode(&path), 0o600);
     }
+}
+
+/// A group that may write shares the file on purpose; all others do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_group_shares_is_warned_of_and_left_to_it() {
+    let place = store(Database::Sqlite).await;
+    let path = file(&place);
+    for (given, left) in [(0o660, 0o660), (0o670, 0o670), (0o666, 0o660)] {
+        chmod(&path, given);
+        let told = doctor(&place, &["--fix"]);
+        let at = path.to_str().unwrap();
+        let finding = told.of(code::FILE_MODE, at);
+        assert!(!finding.is_safe, "{finding:#?}");
+        assert_eq!(finding.mend, [format!("chmod 600 '{at}'")]);
+        assert_eq!((told.ran.code(), mode(&path)), (1, left), "{given:o}");
+        let is_mended = told.mended.iter().any(|finding| finding.place == at);
+        assert_eq!(is_mended, given != left, "{told:#?}");
+    }
+    // The log beside it is the group's too, whatever its own mode is.
+    let log = PathBuf::from(format!("{}-wal", path.display()));
+    fs::write(&log, "").unwrap();
+    chmod(&log, 0o640);
+    let told = doctor(&place, &[]);
+    let at = log.to_str().unwrap();
+    let of_log = told.now.iter().find(|finding| finding.place == at);
+    assert!(of_log.is_none_or(|finding| !finding.is_safe), "{told:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

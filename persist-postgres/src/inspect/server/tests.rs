@@ -4,11 +4,11 @@ use persist_core::time;
 fn server() -> Server {
     Server {
         version: 150_018,
-        commit: "on".into(),
+        commit: None,
         fsync: true,
         full_pages: true,
         autovacuum: true,
-        isolation: "read committed".into(),
+        isolation: None,
         used: 80,
         room: 100,
         encrypted: true,
@@ -51,11 +51,11 @@ fn each_fault_of_a_server_has_its_own_word() {
         ),
         (
             Server {
-                commit: "off".into(),
+                commit: Some("off".into()),
                 ..server()
             },
             code::NOT_DURABLE,
-            Error,
+            Warning,
         ),
         (
             Server {
@@ -83,7 +83,7 @@ fn each_fault_of_a_server_has_its_own_word() {
         ),
         (
             Server {
-                isolation: "serializable".into(),
+                isolation: Some("serializable".into()),
                 ..server()
             },
             code::ISOLATION,
@@ -110,10 +110,10 @@ fn each_fault_of_a_server_has_its_own_word() {
     ] {
         assert_eq!(told(&server), [(code.to_owned(), severity)], "{server:?}");
     }
-    for commit in ["remote_apply", "remote_write"] {
+    for commit in ["on", "remote_apply", "remote_write"] {
         assert_eq!(
             told(&Server {
-                commit: commit.into(),
+                commit: Some(commit.into()),
                 ..server()
             }),
             [],
