@@ -191,7 +191,7 @@ impl Retention {
                 };
                 match ended {
                     Ok(pruned) if pruned.requests == 0 => {
-                        tracing::debug!("retention found nothing to forget")
+                        tracing::debug!("retention found nothing to forget");
                     }
                     Ok(pruned) => tracing::info!(
                         requests = pruned.requests,
@@ -202,7 +202,7 @@ impl Retention {
                     ),
                     Err(error) if error.kind() == ErrorKind::Closed => return,
                     Err(error) if error.kind() == ErrorKind::Busy => {
-                        tracing::debug!(%error, "retention waits")
+                        tracing::debug!(%error, "retention waits");
                     }
                     Err(error) => {
                         if let Some(held_back) = line.pass() {
