@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use persist::{
-    JobQuery, JobState, JobUpdate, OnUnavailable, OrphanKind, OrphanQuery, Persist, Recovery, Update,
+    Alive, JobQuery, JobState, JobUpdate, OnUnavailable, OrphanKind, OrphanQuery, Persist, Recovery, Update,
     VmState, VmUpdate,
 };
 use rand::rngs::StdRng;
@@ -57,12 +57,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .connect()
         .await?;
     // Before the first hook: what comes before the first beat looks as if an earlier run had left it.
-    let alive = persist.keep_alive(heartbeat()?).await?;
-    if persist.is_enabled() {
-        recover(&persist, &name).await;
+    let alive = Arc::new(persist.keep_alive(heartbeat()?).await?);
+    let recovering = {
+        let (persist, alive) = (persist.clone(), Arc::clone(&alive));
+        async move {
+            // Without a database there is none; where it is away, builds don't wait for it.
+            if alive.beaten().await.is_some() {
+                recover(&persist, &name).await;
+            }
+        }
+    };
+    if alive.owner().is_some() {
+        recovering.await;
+    } else {
+        tokio::spawn(recovering);
     }
 
-    let orchestrator = Orchestrator::new(persist.clone());
+    let orchestrator = Orchestrator::new(persist.clone(), Arc::clone(&alive));
     let endings = tokio::select! {
         endings = orchestrator.consume(&file) => endings?,
         // Two of one name would end each other's jobs.
@@ -116,15 +127,17 @@ fn shutdown_signal() -> watch::Receiver<bool> {
 #[derive(Clone)]
 struct Orchestrator {
     persist: Persist,
+    alive: Arc<Alive>,
     pool: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
 }
 
 impl Orchestrator {
-    fn new(persist: Persist) -> Self {
+    fn new(persist: Persist, alive: Arc<Alive>) -> Self {
         let pool = Arc::new(Semaphore::new(POOL));
         Self {
             persist,
+            alive,
             pool,
             shutdown: shutdown_signal(),
         }
@@ -224,6 +237,10 @@ impl Orchestrator {
     /// Every hook ends here. A build never fails because its history could not be written: an error is logged,
     /// and a `Refused` (another ending stands already) or `Dropped` is a report that we may ignore.
     async fn record_all(&self, updates: Vec<Update>) {
+        if self.alive.owner().is_none() {
+            // Off or away. As the database comes back it would look as if an earlier run had left this, and be recovered.
+            return tracing::debug!(?updates, "not recorded: there was no beat yet");
+        }
         match self.persist.record(updates).await {
             Ok(outcomes) => tracing::debug!(?outcomes, "recorded"),
             Err(error) => tracing::error!(%error, "not recorded"),

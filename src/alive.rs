@@ -35,6 +35,26 @@ impl Alive {
         self.told.borrow().owner.clone()
     }
 
+    /// Waits until the first beat stood, and says what the store said to the latest: `None` where there will be none, as
+    /// persistence is off or the handle was closed. Cancel-safe.
+    ///
+    /// What is reported from then on counts as this run's; so that is when to [recover](Persist::recover).
+    ///
+    /// ```
+    /// # use persist::{OrphanQuery, Persist, Recovery};
+    /// # async fn example(persist: Persist) -> persist::Result<()> {
+    /// let alive = persist.keep_alive(std::time::Duration::from_secs(60)).await?;
+    /// if alive.beaten().await.is_some() {
+    ///     persist.recover(&Recovery::of(OrphanQuery::default().actor("orchestrator-1"))).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn beaten(&self) -> Option<Owner> {
+        let mut told = self.told.clone();
+        let stood = told.wait_for(|told| told.owner.is_some()).await;
+        stood.ok().and_then(|told| told.owner.clone())
+    }
+
     /// Whether another instance beats under the same name, with a higher epoch: this one should end.
     pub fn is_taken_over(&self) -> bool {
         self.told.borrow().is_taken_over
@@ -213,6 +233,14 @@ impl Persist {
     /// The first beat is made here, the next ones in the background, each after a third of `valid_for`, until what is returned is
     /// dropped. A database that is away is tried on, and told of its end at once. Call it before the first update: what comes to
     /// the database before the first beat looks as if an earlier run had left it. While persistence is off it does nothing.
+    ///
+    /// Where it starts while the database is away, the first beat is made when that is back, beside the updates that come then:
+    /// - What this run has reported or spooled until then may be recorded before the beat. It counts as left by an earlier run
+    ///   until its next state, and a recovery would end it. Report nothing before [`Alive::beaten`], or leave what this run has
+    ///   begun out of what it recovers.
+    /// - What an earlier run left in a spool is recorded when the database answers, which may be after the beat. It counts as this
+    ///   run's, and no recovery finds it while this name beats. Empty the spool first (`persist spool replay`), or end what the
+    ///   earlier run had in it by hand.
     ///
     /// Another instance that starts under the name takes it over: that is one loud line a minute, and
     /// [`Alive::taken_over`] tells. Cancel-safe.

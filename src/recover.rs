@@ -1,8 +1,8 @@
 //! Ending what nobody sees to any more.
 
 use persist_core::{
-    CHUNK, JobState, JobUpdate, Orphan, OrphanQuery, Outcome, Result, Subject, Update, VmState, VmUpdate,
-    limits,
+    CHUNK, Error, ErrorKind, JobState, JobUpdate, Orphan, OrphanQuery, Outcome, Result, Subject, Update,
+    VmState, VmUpdate, limits,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,18 @@ pub struct Recovered {
     pub jobs: u64,
     /// VMs that are `failed` now.
     pub vms: u64,
-    /// Jobs and VMs that went on by themselves meanwhile, and are as they were.
+    /// Jobs and VMs that went on by themselves meanwhile: they are as they went on. The history of one that began another
+    /// attempt has the ending in the attempt that was left.
     pub passed: u64,
+}
+
+fn went_away(recovered: &Recovered, of: usize) -> Error {
+    let Recovered { jobs, vms, passed } = *recovered;
+    let what = format!(
+        "the database went away: {} of {of} orphans are recorded as ended, and {passed} went on by themselves; call it again",
+        jobs + vms
+    );
+    Error::new(ErrorKind::Unavailable, what)
 }
 
 impl Persist {
@@ -97,7 +107,8 @@ impl Persist {
     /// For an example see [`keep_alive`](Self::keep_alive).
     ///
     /// # Errors
-    /// As every read, and as [`record`](Self::record); `Unsupported` for a store that knows of no owners.
+    /// As every read, and as [`record`](Self::record); `Unavailable` also where history is optional and the database went away
+    /// in between, with how many were ended until then; `Unsupported` for a store that knows of no owners.
     pub async fn recover(&self, recovery: &Recovery) -> Result<Recovered> {
         let told = async {
             let left = self.orphans(&recovery.orphans).await?;
@@ -109,6 +120,7 @@ impl Persist {
                     let endings = chunk.iter().map(|orphan| recovery.ending(orphan));
                     self.record(endings.collect()).await?
                 };
+                let mut dropped = 0_u64;
                 for (orphan, outcome) in chunk.iter().zip(outcomes) {
                     let count = match outcome {
                         // What waits in a spool comes to it.
@@ -116,14 +128,19 @@ impl Persist {
                             &mut recovered.vms
                         }
                         Outcome::Applied { .. } | Outcome::Spooled => &mut recovered.jobs,
+                        // Said of all of a call, where history is optional: it is not recorded, or not known to be.
+                        Outcome::Dropped => &mut dropped,
                         _ => &mut recovered.passed,
                     };
                     *count += 1;
                 }
+                if dropped > 0 {
+                    return Err(went_away(&recovered, left.len()));
+                }
             }
             Ok(recovered)
         };
-        told.await.map_err(|error: crate::Error| error.during("recover"))
+        told.await.map_err(|error: Error| error.during("recover"))
     }
 
     /// All orphans of a query. There are not more than live rows.

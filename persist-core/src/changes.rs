@@ -1,14 +1,16 @@
 //! The power to be watched: what changed, in an order in which nothing appears behind a reader.
 
-use std::fmt::{self, Debug};
-use std::str::FromStr;
+mod horizon;
+
+use std::fmt::Debug;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::horizon::Horizon;
 use crate::cursor::{self, Cursor, Position};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::event::{Event, Seq};
 use crate::limits;
 
@@ -96,19 +98,30 @@ impl ChangeQuery {
         self
     }
 
-    /// Checks limit and cursor. Every backend calls this first, with its own `instance_id`.
+    /// Checks limit and cursor. Every backend calls this, with its own `instance_id`.
     ///
     /// # Errors
-    /// `InvalidInput` for a limit outside 1–1,000, a damaged cursor, one of a listing, and one of another store.
+    /// `InvalidInput` as [`position`](Self::position), and for a place of another store.
     pub fn check(&self, instance_id: Uuid) -> Result<Option<ChangePosition>> {
+        let position = self.position()?;
+        if position.is_none_or(|position| position.store == instance_id) {
+            return Ok(position);
+        }
+        Err(Error::invalid(
+            "after",
+            "this place among the changes belongs to another database",
+        ))
+    }
+
+    /// The place, not yet held against a store: for backends that ask for identity and changes at once.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a limit outside 1–1,000, a damaged cursor, and one of a listing.
+    pub fn position(&self) -> Result<Option<ChangePosition>> {
         limits::page(self.limit)?;
         match self.after.as_ref().map(Cursor::decode).transpose()? {
             None => Ok(None),
-            Some(Position::Change(position)) if position.store == instance_id => Ok(Some(position)),
-            Some(Position::Change(_)) => Err(Error::invalid(
-                "after",
-                "this place among the changes belongs to another database",
-            )),
+            Some(Position::Change(position)) => Ok(Some(position)),
             Some(_) => Err(cursor::foreign()),
         }
     }
@@ -181,88 +194,10 @@ impl Changed {
     }
 }
 
-/// What prunes have taken away: how often, and up to which change. Its text is what databases keep of it. For backends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Horizon {
-    /// Prunes that took any slot.
-    pub prunes: u64,
-    /// Transaction and number of the latest change that any of them took.
-    pub last: (u64, i64),
-}
-
-impl Horizon {
-    /// The horizon after one more prune, whose latest change was this.
-    #[must_use]
-    pub fn raised(self, last: (u64, i64)) -> Self {
-        Self {
-            prunes: self.prunes.saturating_add(1),
-            last: self.last.max(last),
-        }
-    }
-
-    /// Where a checked query begins, as of now: at its place, or before the first change.
-    ///
-    /// # Errors
-    /// `Lagged` where a prune since then may have taken what comes after the place, and where that is beyond `end`, the
-    /// latest place that the store can have given.
-    pub fn begin(
-        self,
-        store: Uuid,
-        after: Option<ChangePosition>,
-        end: (u64, i64),
-    ) -> Result<ChangePosition> {
-        let Some(after) = after else {
-            return Ok(ChangePosition {
-                store,
-                transaction: 0,
-                seq: Seq::new(0),
-                prunes: self.prunes,
-            });
-        };
-        let place = (after.transaction, after.seq.get());
-        if place > end || after.prunes > self.prunes {
-            let what = "this place is beyond all changes of the store, which is an older one: begin anew";
-            return Err(Error::new(ErrorKind::Lagged, what));
-        }
-        if after.prunes < self.prunes && place < self.last {
-            let what = "slots after this place were pruned and can't be told of any more: begin anew";
-            return Err(Error::new(ErrorKind::Lagged, what));
-        }
-        Ok(ChangePosition {
-            prunes: self.prunes,
-            ..after
-        })
-    }
-}
-
-impl fmt::Display for Horizon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.prunes, self.last.0, self.last.1)
-    }
-}
-
-impl FromStr for Horizon {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let mut words = text.split(' ');
-        let mut word = || words.next().unwrap_or_default();
-        let parsed = (|| {
-            let prunes = word().parse().ok()?;
-            let last = (word().parse().ok()?, word().parse().ok()?);
-            Some(Self { prunes, last })
-        })();
-        parsed.filter(|_| words.next().is_none()).ok_or_else(|| {
-            let what =
-                "persist_meta.pruned_to is not what a prune writes; the database is damaged or was edited";
-            Error::new(ErrorKind::Corrupt, what)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     const STORE: Uuid = Uuid::from_u128(7);
 
@@ -272,42 +207,6 @@ mod tests {
             transaction,
             seq: Seq::new(seq),
             prunes,
-        }
-    }
-
-    #[test]
-    fn a_walk_lags_only_where_a_prune_since_took_what_comes_after() {
-        let horizon = Horizon::default().raised((5, 10)).raised((4, 90));
-        assert_eq!((horizon.prunes, horizon.last), (2, (5, 10)));
-        assert_eq!(horizon.to_string().parse::<Horizon>().unwrap(), horizon);
-        let begin = |after| {
-            horizon
-                .begin(STORE, after, (9, i64::MAX))
-                .map_err(|error| error.kind())
-        };
-        assert_eq!(begin(None), Ok(place(0, 0, 2)));
-        assert_eq!(begin(Some(place(5, 9, 1))), Err(ErrorKind::Lagged));
-        assert_eq!(
-            begin(Some(place(5, 9, 2))),
-            Ok(place(5, 9, 2)),
-            "the walk began after it"
-        );
-        assert_eq!(
-            begin(Some(place(5, 10, 0))),
-            Ok(place(5, 10, 2)),
-            "all that went was seen"
-        );
-        assert_eq!(begin(Some(place(9, i64::MAX, 2))), Ok(place(9, i64::MAX, 2)));
-        for of_a_later_store in [place(10, 0, 2), place(9, 0, 3)] {
-            assert_eq!(begin(Some(of_a_later_store)), Err(ErrorKind::Lagged));
-        }
-    }
-
-    #[test]
-    fn what_no_prune_has_written_is_damage() {
-        for text in ["", "1", "1 2", "1 2 3 4", "a 2 3", "1 -2 3", "1 2 3 ", " 1 2 3"] {
-            let refused = text.parse::<Horizon>().map_err(|error| error.kind());
-            assert_eq!(refused, Err(ErrorKind::Corrupt), "{text:?}");
         }
     }
 

@@ -269,7 +269,7 @@ pub(crate) fn prune(state: &mut State, request: &Prune) -> Pruned {
         }
     }
     if last > 0 {
-        state.pruned = state.pruned.raised((0, last));
+        state.pruned.raise((0, last));
     }
     pruned
 }

@@ -26,80 +26,78 @@ pub(crate) struct Watched {
     deadline: Duration,
     /// Rung after each flush of this handle.
     pub(crate) bell: Arc<Bell>,
-    identity: Arc<str>,
+    able: Arc<str>,
     now: Arc<str>,
     since: Arc<str>,
-    /// The identity of the store, once it is known that it can be watched.
-    store: OnceLock<Uuid>,
+    /// Set once it is known that the store can be watched.
+    is_able: OnceLock<()>,
 }
 
 impl Watched {
     /// `prefix` is the schema with its dot, or nothing.
     pub(crate) fn new(pool: &Arc<Pool>, prefix: &str, deadline: Duration) -> Self {
-        let meta = |key: &str| format!("(SELECT value FROM {prefix}persist_meta WHERE key = '{key}')");
         Self {
             pool: Arc::clone(pool),
             deadline,
             bell: Arc::default(),
-            // Each node of Citus counts transactions of its own.
-            identity: format!(
-                "SELECT {}, EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')",
-                meta("instance_id")
-            )
-            .into(),
+            able: able_sql(prefix).into(),
             now: format!(
-                "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {}",
-                meta("pruned_to")
+                "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, {}, {}",
+                meta(prefix, "pruned_to"),
+                meta(prefix, "instance_id")
             )
             .into(),
             since: since_sql(prefix).into(),
-            store: OnceLock::new(),
+            is_able: OnceLock::new(),
         }
     }
 
-    async fn store(&self, operation: &'static str) -> Result<Uuid> {
+    /// # Errors
+    /// `Unsupported` and `SchemaMismatch` for a store that can't be watched.
+    async fn able(&self, operation: &'static str) -> Result<()> {
         // After close that is all there is to say.
         self.pool
             .refuse_closed()
             .map_err(|error| error.during(operation))?;
-        if let Some(store) = self.store.get() {
-            return Ok(*store);
+        if self.is_able.get().is_some() {
+            return Ok(());
         }
-        let sql = Arc::clone(&self.identity);
+        let sql = Arc::clone(&self.able);
         let asked = self
             .pool
             .run(operation, self.deadline, Scope::Single, move |session| {
                 let sql = Arc::clone(&sql);
-                Box::pin(async move { identity(session, sql).await })
+                Box::pin(async move { able(session, sql).await })
             });
-        let store = asked.await?;
-        Ok(*self.store.get_or_init(|| store))
+        asked.await?;
+        self.is_able.get_or_init(|| ());
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Changes for Watched {
     async fn now(&self) -> Result<ChangePosition> {
-        let store = self.store("now").await?;
+        self.able("now").await?;
         let sql = Arc::clone(&self.now);
         let asked = self
             .pool
             .run("now", self.deadline, Scope::Single, move |session| {
                 let sql = Arc::clone(&sql);
-                Box::pin(async move { now(session, sql, store).await })
+                Box::pin(async move { now(session, sql).await })
             });
         asked.await
     }
 
     async fn since(&self, query: &ChangeQuery) -> Result<Changed> {
-        let store = self.store("changes").await?;
-        let after = query.check(store).map_err(|error| error.during("changes"))?;
-        let (sql, limit) = (Arc::clone(&self.since), query.limit);
+        self.able("changes").await?;
+        query.position().map_err(|error| error.during("changes"))?;
+        let (sql, query) = (Arc::clone(&self.since), query.clone());
         let read = self
             .pool
             .run("changes", self.deadline, Scope::Single, move |session| {
-                let sql = Arc::clone(&sql);
-                Box::pin(async move { since(session, sql, store, after, limit).await })
+                let (sql, query) = (Arc::clone(&sql), query.clone());
+                Box::pin(async move { since(session, sql, &query).await })
             });
         read.await
     }
@@ -116,53 +114,64 @@ pub fn watching_statement() -> String {
     since_sql("")
 }
 
-/// What was pruned and what is there, in one snapshot: the one whose oldest transaction is asked for.
+/// The identity is read each time: another store may take the place of this one under an open handle.
+fn meta(prefix: &str, key: &str) -> String {
+    format!("(SELECT value FROM {prefix}persist_meta WHERE key = '{key}')")
+}
+
+/// Whether the nodes of Citus each count transactions of their own, and whether there is an index that gives the order, by
+/// whatever name: without it each look would sort the whole history. An index whose making failed is there and of no use.
+fn able_sql(prefix: &str) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'), \
+         EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('{prefix}{EVENTS}') AND indisvalid AND indisready \
+         AND indpred IS NULL AND pg_get_indexdef(indexrelid, 1, true) = 'xid' \
+         AND pg_get_indexdef(indexrelid, 2, true) = 'seq')"
+    )
+}
+
+/// What was pruned, whose store it is, and what is there, in one snapshot: the one whose oldest transaction is asked for.
 fn since_sql(prefix: &str) -> String {
     format!(
-        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, \
-         (SELECT value FROM {prefix}persist_meta WHERE key = 'pruned_to'), e.* \
+        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, {}, {}, e.* \
          FROM (SELECT) AS one LEFT JOIN LATERAL (SELECT xid::text AS xid, {} FROM {prefix}{EVENTS} \
          WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) AND (xid, seq) > ($1::text::xid8, $2::bigint) \
          ORDER BY {EVENTS}.xid, seq LIMIT $3::bigint) AS e ON true",
+        meta(prefix, "pruned_to"),
+        meta(prefix, "instance_id"),
         EVENT_COLUMNS.join(", ")
     )
 }
 
-async fn identity(session: &mut Session, sql: Arc<str>) -> Result<Uuid> {
+async fn able(session: &mut Session, sql: Arc<str>) -> Result<()> {
     let rows = session.rows(sql, PgArguments::default()).await?;
     let row = rows.first().ok_or_else(silent)?;
-    if get::<bool>(row, 1)? {
+    if get::<bool>(row, 0)? {
         let what = "Citus has no order of changes over its nodes: this store can't be watched";
         return Err(Error::new(ErrorKind::Unsupported, what));
     }
-    let id = get::<Option<String>>(row, 0)?.and_then(|text| text.parse().ok());
-    id.ok_or_else(|| {
-        Error::new(
-            ErrorKind::SchemaMismatch,
-            "the store has no identity; run persist migrate up",
-        )
-    })
+    if !get::<bool>(row, 1)? {
+        let what = "events has no valid index by (xid, seq), without which each look at the changes would read all of the \
+                    history; run persist migrate up, or bring back the index events_xid";
+        return Err(Error::new(ErrorKind::SchemaMismatch, what));
+    }
+    Ok(())
 }
 
 /// Before the oldest transaction that still runs: whatever commits from now on is of that or of a later one.
-async fn now(session: &mut Session, sql: Arc<str>, store: Uuid) -> Result<ChangePosition> {
+async fn now(session: &mut Session, sql: Arc<str>) -> Result<ChangePosition> {
     let rows = session.rows(sql, PgArguments::default()).await?;
     let row = rows.first().ok_or_else(silent)?;
     Ok(ChangePosition {
-        store,
+        store: store(row, 2)?,
         transaction: transaction(row, 0)?.saturating_sub(1),
         seq: Seq::new(i64::MAX),
         prunes: horizon(row, 1)?.prunes,
     })
 }
 
-async fn since(
-    session: &mut Session,
-    sql: Arc<str>,
-    store: Uuid,
-    after: Option<ChangePosition>,
-    limit: u32,
-) -> Result<Changed> {
+async fn since(session: &mut Session, sql: Arc<str>, query: &ChangeQuery) -> Result<Changed> {
+    let (after, limit) = (query.position()?, query.limit);
     let mut arguments = PgArguments::default();
     let (transaction_after, seq) = after.map_or((0, i64::MIN), |at| (at.transaction, at.seq.get()));
     add(&mut arguments, transaction_after.to_string())?;
@@ -171,16 +180,17 @@ async fn since(
     let rows = session.rows(sql, arguments).await?;
     let first = rows.first().ok_or_else(silent)?;
     let end = (transaction(first, 0)?, i64::MAX);
-    let from = horizon(first, 1)?.begin(store, after, end)?;
+    let store = store(first, 2)?;
+    let from = horizon(first, 1)?.begin(store, query.check(store)?, end)?;
     // One row stands for none.
-    let found = if get::<Option<&str>>(first, 2)?.is_some() {
+    let found = if get::<Option<&str>>(first, 3)?.is_some() {
         rows.len()
     } else {
         0
     };
     let mut changes = Vec::with_capacity(found.min(limit as usize));
     for row in rows.into_iter().take(found.min(limit as usize)) {
-        let transaction = transaction(&row, 2)?;
+        let transaction = transaction(&row, 3)?;
         let event = event::decode(row)?;
         let position = ChangePosition {
             transaction,
@@ -196,6 +206,16 @@ async fn since(
 
 fn transaction(row: &PgRow, column: usize) -> Result<u64> {
     get::<&str>(row, column)?.parse().map_err(|_| silent())
+}
+
+fn store(row: &PgRow, column: usize) -> Result<Uuid> {
+    let id = get::<Option<&str>>(row, column)?.and_then(|text| text.parse().ok());
+    id.ok_or_else(|| {
+        Error::new(
+            ErrorKind::SchemaMismatch,
+            "the store has no identity; run persist migrate up",
+        )
+    })
 }
 
 fn horizon(row: &PgRow, column: usize) -> Result<Horizon> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use persist_core::sql::state_list;
-use persist_core::{Error, ErrorKind, JobState, Prune, Pruned, Result};
+use persist_core::{Error, ErrorKind, Horizon, JobState, Prune, Pruned, Result};
 use sqlx::Arguments as _;
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -139,47 +139,72 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
     if ids.is_empty() {
         return Ok(Pruned::new(0, 0, 0, 0, more));
     }
-    // Who may not note what went may prune all the same, as before there was anybody to watch.
+    // Who may not note what went may prune all the same, as before there was anybody to watch. The latest of all may be a row
+    // that a dump brought from another server, of a transaction that this one has not come to, or what a writer filled while this
+    // waited for it: only a later snapshot knows. So it is told beside the latest that this one knows.
     let sql = format!(
         "WITH gone AS (DELETE FROM {prefix}events e WHERE e.request_id = ANY($1) \
          AND NOT EXISTS (SELECT FROM {prefix}jobs j WHERE e.domain_name = '' AND j.request_id = e.request_id) \
          AND NOT EXISTS (SELECT FROM {prefix}vms v WHERE v.request_id = e.request_id \
          AND v.domain_name = e.domain_name) RETURNING e.xid, e.seq) \
-         SELECT (SELECT count(*) FROM gone), gone.xid::text, seq, \
-         (SELECT bool_and(has_table_privilege('{prefix}persist_meta', r)) FROM unnest('{{SELECT,INSERT,UPDATE}}'::text[]) r) \
-         FROM gone ORDER BY gone.xid DESC, seq DESC LIMIT 1"
+         SELECT (SELECT count(*) FROM gone), \
+         (SELECT bool_and(has_table_privilege('{prefix}persist_meta', r)) FROM unnest('{{SELECT,INSERT,UPDATE}}'::text[]) r), \
+         latest.xid::text, latest.seq \
+         FROM (SELECT) AS one LEFT JOIN LATERAL ((SELECT xid, seq FROM gone ORDER BY gone.xid DESC, seq DESC LIMIT 1) \
+         UNION ALL (SELECT xid, seq FROM gone WHERE xid < pg_snapshot_xmax(pg_current_snapshot()) \
+         ORDER BY gone.xid DESC, seq DESC LIMIT 1)) AS latest ON true"
     );
     let mut of_ids = PgArguments::default();
     add(&mut of_ids, ids.into_iter().collect::<Vec<_>>())?;
     let gone = session.rows(sql, of_ids).await?;
-    let Some(latest) = gone.first() else {
-        return Ok(Pruned::new(requests, jobs, vms, 0, more));
-    };
-    let events = count(latest, 0)?;
-    let may_note: bool = get(latest, 3)?;
+    let first = gone
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a removal"))?;
+    let pruned = Pruned::new(requests, jobs, vms, count(first, 0)?, more);
+    let may_note: bool = get(first, 1)?;
+    let mut latest = Vec::new();
+    for row in &gone {
+        if let Some(xid) = get::<Option<&str>>(row, 2)? {
+            latest.push((transaction(xid)?, get(row, 3)?));
+        }
+    }
+    if latest.is_empty() {
+        return Ok(pruned);
+    }
     if may_note {
-        raise_horizon(session, prefix, get(latest, 1)?, get(latest, 2)?).await?;
+        raise_horizon(session, prefix, &latest).await?;
     } else {
         tracing::warn!(
             "no right to change persist_meta: who watches is not told what this prune took away; grant it"
         );
     }
-    Ok(Pruned::new(requests, jobs, vms, events, more))
+    Ok(pruned)
 }
 
-/// Notes a prune whose latest change was this, last of all: from here until the commit no other prune gets by.
-async fn raise_horizon(session: &mut Session, prefix: &str, xid: &str, seq: i64) -> Result<()> {
-    let sql = format!(
-        "INSERT INTO {prefix}persist_meta AS m (key, value) VALUES ('pruned_to', concat_ws(' ', 1, $1::text, $2::bigint)) \
-         ON CONFLICT (key) DO UPDATE SET value = concat_ws(' ', split_part(m.value, ' ', 1)::bigint + 1, \
-         CASE WHEN (split_part(m.value, ' ', 2)::xid8, split_part(m.value, ' ', 3)::bigint) \
-         < ($1::text::xid8, $2::bigint) THEN concat_ws(' ', $1::text, $2::bigint) \
-         ELSE concat_ws(' ', split_part(m.value, ' ', 2), split_part(m.value, ' ', 3)) END)"
+/// Notes a prune, last of all: from here until the commit no other prune gets by. Its latest change is the latest of these whose
+/// transaction the server has come to: of others nobody was told, so that nobody misses them.
+async fn raise_horizon(session: &mut Session, prefix: &str, latest: &[(u64, i64)]) -> Result<()> {
+    let lock = format!(
+        "INSERT INTO {prefix}persist_meta AS m (key, value) VALUES ('pruned_to', $1) \
+         ON CONFLICT (key) DO UPDATE SET value = m.value \
+         RETURNING value, pg_snapshot_xmax(pg_current_snapshot())::text"
     );
-    let mut last = PgArguments::default();
-    add(&mut last, xid)?;
-    add(&mut last, seq)?;
-    session.rows(sql, last).await.map(drop)
+    let mut none = PgArguments::default();
+    add(&mut none, Horizon::default().to_string())?;
+    let rows = session.rows(lock, none).await?;
+    let stands = rows
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a lock"))?;
+    let mut horizon: Horizon = get::<&str>(stands, 0)?.parse()?;
+    let next = transaction(get(stands, 1)?)?;
+    let Some(last) = latest.iter().filter(|last| last.0 < next).max() else {
+        return Ok(());
+    };
+    horizon.raise(*last);
+    let mut raised = PgArguments::default();
+    add(&mut raised, horizon.to_string())?;
+    let sql = format!("UPDATE {prefix}persist_meta SET value = $1 WHERE key = 'pruned_to'");
+    session.rows(sql, raised).await.map(drop)
 }
 
 fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T>
@@ -188,6 +213,15 @@ where
 {
     row.try_get(column)
         .map_err(|error| classify(&error, Phase::Statement))
+}
+
+fn transaction(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| {
+        Error::new(
+            ErrorKind::Internal,
+            "the server told a transaction that is no number",
+        )
+    })
 }
 
 fn count(row: &PgRow, column: usize) -> Result<u64> {

@@ -91,10 +91,11 @@ pub(crate) fn horizon(connection: &Connection) -> Result<Horizon, Failed> {
 
 /// Notes a prune whose latest change was this, in the transaction that the connection is in.
 pub(crate) fn raise_horizon(connection: &Connection, last_seq: i64) -> Result<(), Failed> {
-    let raised = horizon(connection)?.raised((0, last_seq)).to_string();
+    let mut horizon = horizon(connection)?;
+    horizon.raise((0, last_seq));
     connection.execute(
         "INSERT INTO persist_meta (key, value) VALUES ('pruned_to', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1",
-        [raised],
+        [horizon.to_string()],
     )?;
     Ok(())
 }

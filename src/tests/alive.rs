@@ -123,6 +123,51 @@ async fn a_start_while_the_database_is_away_is_told_when_it_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_beat_is_waited_for_and_what_is_reported_then_is_no_orphan() {
+    let _kept = MemoryBackend::named("first beat");
+    let (persist, failure) = start(
+        "first beat",
+        OnUnavailable::BestEffort,
+        Some(ErrorKind::Unavailable),
+    )
+    .await;
+    let persist = persist.unwrap();
+    let of_another_run = queued(1).actor("tester").check(&SystemClock).unwrap();
+    MemoryBackend::named("first beat")
+        .apply(&[of_another_run])
+        .await
+        .unwrap();
+    let alive = persist.keep_alive(HALF_A_MINUTE).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    timeout(hour, alive.beaten()).await.expect_err("there was none");
+    *failure.lock() = None;
+    let owner = timeout(hour, alive.beaten()).await.expect("it beats");
+    assert_eq!(owner.unwrap().actor, "tester");
+    assert_eq!(alive.beaten().await, alive.owner());
+    persist.record_job_state(queued(2)).await.unwrap();
+    let left = Recovery::of(OrphanQuery::default().actor("tester"));
+    assert_eq!(persist.recover(&left).await.unwrap().jobs, 1);
+    let job = persist.job(uuid::Uuid::from_u128(2)).await.unwrap();
+    assert_eq!(job.unwrap().state, JobState::Queued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_first_beat_is_told_that_there_will_be_none() {
+    let (persist, _failure) = start("no beat", OnUnavailable::BestEffort, Some(ErrorKind::Unavailable)).await;
+    let persist = persist.unwrap();
+    let alive = persist.keep_alive(HALF_A_MINUTE).await.unwrap();
+    let closing = async {
+        sleep(HALF_A_MINUTE).await;
+        persist.close().await.unwrap();
+    };
+    let (owner, ()) = tokio::join!(alive.beaten(), closing);
+    assert_eq!(owner, None);
+    let off = Persist::new(None).await.unwrap();
+    let alive = off.keep_alive(HALF_A_MINUTE).await;
+    assert!(alive.is_err() || alive.unwrap().beaten().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_taken_over_is_told_loudly_and_once_a_minute() {
     let (lines, _guard) = Lines::read();
     let (persist, _, _) = beating("taken over", OnUnavailable::Fail).await;

@@ -28,6 +28,7 @@ pub(super) struct Flaky {
     failure: Failure,
     held: Held,
     writes: Arc<AtomicU32>,
+    fails_after: Arc<Mutex<Option<u32>>>,
     beats: Arc<AtomicU32>,
     looks: Arc<AtomicU32>,
     /// As its opener says.
@@ -73,6 +74,12 @@ impl PersistBackend for Flaky {
             return Err(Error::new(kind, "after a long time"));
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
+        let left = self.fails_after.lock().take();
+        match left {
+            Some(0) => *self.failure.lock() = Some(ErrorKind::Unavailable),
+            Some(more) => *self.fails_after.lock() = Some(more - 1),
+            None => {}
+        }
         self.answer_to(claims)?;
         self.store().apply(claims).await
     }
@@ -177,6 +184,8 @@ pub(super) struct Opener {
     pub(super) failure: Failure,
     pub(super) held: Held,
     pub(super) writes: Arc<AtomicU32>,
+    /// After so many more writes it is away.
+    pub(super) fails_after: Arc<Mutex<Option<u32>>>,
     pub(super) beats: Arc<AtomicU32>,
     /// How often it was asked for changes.
     pub(super) looks: Arc<AtomicU32>,
@@ -204,6 +213,7 @@ impl Opener {
             failure: Failure::default(),
             held: Held::default(),
             writes: Arc::default(),
+            fails_after: Arc::default(),
             beats: Arc::default(),
             looks: Arc::default(),
             panics: false,
@@ -219,6 +229,7 @@ impl Opener {
             failure: Arc::clone(failure),
             held: Arc::clone(&self.held),
             writes: Arc::clone(&self.writes),
+            fails_after: Arc::clone(&self.fails_after),
             beats: Arc::clone(&self.beats),
             looks: Arc::clone(&self.looks),
             is_well: self.is_well,

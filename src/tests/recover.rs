@@ -5,7 +5,7 @@ use std::time::Duration;
 use persist_memory::MemoryBackend;
 use uuid::Uuid;
 
-use super::flaky::queued;
+use super::flaky::{Opener, connect, queued};
 use crate::*;
 
 fn job(number: u128, state: JobState) -> JobUpdate {
@@ -127,6 +127,29 @@ async fn more_than_a_page_is_ended() {
     let without_job = OrphanQuery::default().kinds([OrphanKind::VmWithoutJob]).limit(1);
     let recovered = persist.recover(&Recovery::of(without_job)).await.unwrap();
     assert_eq!((recovered.jobs, recovered.vms), (0, 2_500));
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_in_between_is_an_error_that_says_how_far_it_came() {
+    let open = Opener::new("goes away");
+    let (failure, fails_after) = (open.failure.clone(), open.fails_after.clone());
+    let persist = connect(open, OnUnavailable::BestEffort).await.unwrap();
+    let vms = (1..=2_500).map(|number| vm(number, VmState::Running).into());
+    persist.record(vms.collect()).await.unwrap();
+    *fails_after.lock() = Some(2);
+    let without_job = OrphanQuery::default().kinds([OrphanKind::VmWithoutJob]);
+    let recovery = Recovery::of(without_job);
+    let error = persist.recover(&recovery).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let told = format!(
+        "{} of 2500 orphans are recorded as ended",
+        2 * persist_core::CHUNK
+    );
+    assert!(error.to_string().contains(&told), "{error}");
+    *failure.lock() = None;
+    super::flaky::until_ready(&persist).await;
+    let rest = persist.recover(&recovery).await.unwrap();
+    assert_eq!(rest.vms, 2_500 - 2 * persist_core::CHUNK as u64);
 }
 
 #[tokio::test]

@@ -274,6 +274,9 @@ async fn it_ends_with_close_and_says_why_it_can_not_begin() {
     };
     assert_eq!(kind(&persist, &damaged).await, ErrorKind::InvalidInput);
     persist.close().await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks, 0, "nobody asks any more, also while somebody keeps a seat");
     let begun = Instant::now();
     let closed = watching.next().await.unwrap().unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Closed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use persist_core::layer::OncePer;
-use persist_core::{ChangePosition, ChangeQuery, Changes as _, Error, Pace, Result};
+use persist_core::{ChangePosition, ChangeQuery, Changes as _, Error, ErrorKind, Pace, Result};
 use tokio::sync::{Notify, broadcast};
 
 use super::Batch;
@@ -78,7 +78,7 @@ impl Poller {
     }
 }
 
-/// Looks, tells, and waits, until nobody watches.
+/// Looks, tells, and waits, until nobody watches or the store is closed.
 async fn poll(poller: Arc<Poller>, sender: broadcast::Sender<Told>) {
     let mut modes = poller.switch.watch();
     let (mut is_open, mut place, mut pace) = (true, None, poller.pace());
@@ -94,6 +94,11 @@ async fn poll(poller: Arc<Poller>, sender: broadcast::Sender<Told>) {
                 if more {
                     continue;
                 }
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => {
+                // There will be nothing to tell, however long somebody keeps the seat.
+                let _ = sender.send(Told::Look);
+                return;
             }
             Err(error) if error.is_retryable() => tell(&line, &error),
             Err(_) => {

@@ -1,4 +1,5 @@
-//! Watching from end to end: the program, and many who watch while writers' and watchers' connections are killed.
+//! Watching from end to end: the program, many who watch while writers' and watchers' connections are killed, and what is to
+//! be minded on Postgres.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,3 +10,5 @@
 mod cli;
 #[path = "watch/killed.rs"]
 mod killed;
+#[path = "watch/postgres.rs"]
+mod postgres;

@@ -12,6 +12,7 @@ cases! { "changes_pruned":
     behind_what_was_pruned_a_walk_lags_and_anew_it_does_not,
     a_prune_of_what_was_seen_is_no_lag,
     a_walk_from_the_start_that_a_prune_overtakes_lags,
+    a_walk_from_the_start_does_not_lag_for_a_prune_before_it,
     a_count_of_what_would_be_pruned_is_no_lag,
     a_place_beyond_all_changes_lags,
 }
@@ -73,6 +74,33 @@ async fn a_walk_from_the_start_that_a_prune_overtakes_lags(ctx: &Ctx) -> CaseRes
         kind_of(asked, "a page after a prune")?,
         ErrorKind::Lagged,
         "which took what is on it"
+    );
+    Ok(())
+}
+
+async fn a_walk_from_the_start_does_not_lag_for_a_prune_before_it(ctx: &Ctx) -> CaseResult {
+    let changes = of(ctx.backend())?;
+    ctx.each((1..=5).map(|n| job(n, Queued))).await?;
+    all_after(ctx, None, MARKER).await?;
+    // A late one by its name; then retention, which takes the oldest behind a walk.
+    ctx.backend().prune(&Prune::default().ids([id(5)])).await?;
+    let mut walk = Walk::after(None).limit(1);
+    for old in [1, 2] {
+        walk.step(ctx.backend()).await?;
+        ctx.backend().prune(&Prune::default().ids([id(old)])).await?;
+    }
+    walk.step(ctx.backend()).await?;
+    ensure_eq!(
+        walk.names(),
+        ["1  queued", "2  queued", "3  queued"],
+        "nothing that it would have seen is gone"
+    );
+    ctx.backend().prune(&Prune::default().ids([id(4)])).await?;
+    let asked = changes.since(&walk.query).await;
+    ensure_eq!(
+        kind_of(asked, "a walk behind it")?,
+        ErrorKind::Lagged,
+        "now there is"
     );
     Ok(())
 }
