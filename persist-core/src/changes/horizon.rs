@@ -36,7 +36,7 @@ impl Horizon {
     }
 
     /// The latest change that any prune took after that many.
-    fn last_after(&self, prunes: u64) -> Option<(u64, i64)> {
+    pub fn last_after(&self, prunes: u64) -> Option<(u64, i64)> {
         let after = self.reached.iter().find(|(number, _)| *number > prunes);
         after.map(|(_, last)| *last)
     }

@@ -99,11 +99,11 @@ fn facts(connection: &Connection, records: &Records) -> Result<Vec<Finding>, Fai
     Ok(findings)
 }
 
-/// Above what is there, and above what prunes have taken: the third word of `pruned_to`, see [`persist_core::Horizon`].
+/// Above what is there, and above what prunes have taken: the last number of `pruned_to`, see [`persist_core::Horizon`].
 const NEXT_SEQ: &str = "INSERT INTO persist_meta (key, value) \
 SELECT 'next_seq', CAST(max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT \
-CAST(substr(two, instr(two, ' ') + 1) AS INTEGER) FROM (SELECT substr(value, instr(value, ' ') + 1) AS two \
-FROM persist_meta WHERE key = 'pruned_to')), 0)) + 1 AS TEXT) WHERE true \
+CAST(substr(value, length(rtrim(value, '0123456789')) + 1) AS INTEGER) \
+FROM persist_meta WHERE key = 'pruned_to'), 0)) + 1 AS TEXT) WHERE true \
 ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
 fn next_seq(connection: &Connection) -> Result<Option<Finding>, Failed> {
@@ -112,9 +112,12 @@ fn next_seq(connection: &Connection) -> Result<Option<Finding>, Failed> {
     let pruned = records::meta(connection, "pruned_to")?.map(|text| text.parse::<Horizon>());
     let is_past_known = !matches!(pruned, Some(Err(_)));
     // What went with a prune was given as well, and those who read along have seen it.
-    let last = last
-        .into_iter()
-        .chain(pruned.and_then(Result::ok).map(|horizon| horizon.last.1));
+    let last = last.into_iter().chain(
+        pruned
+            .and_then(Result::ok)
+            .and_then(|horizon| horizon.last_after(0))
+            .map(|(_, seq)| seq),
+    );
     let last = last.max().unwrap_or(0);
     let (what, why) = match next {
         Some(next) if next > last => return Ok(None),
