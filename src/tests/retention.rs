@@ -1,5 +1,10 @@
 //! Forgetting in the background: one runner at a time, at a rate, until it is stopped.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
 use std::time::Duration;
 
 use chrono::TimeDelta;

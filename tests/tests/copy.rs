@@ -1,5 +1,10 @@
 //! `persist copy` between the databases: killed and run again, beside writers, with what differs told.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,5 +1,10 @@
 //! The commands that look and tidy: `job --at`, `prune`, `artefacts`, `stats`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
 use std::fs;
 
 use persist_core::JobState::{self, Failed, Queued, Succeeded};
