@@ -188,10 +188,7 @@ impl<'b> Transfer<'b> {
                     starts += 1;
                     place = Place::default();
                 }
-                rest => {
-                    rest?;
-                    break;
-                }
+                rest => break rest?,
             }
         }
         proof::prove(self, &mut place, mark.as_deref(), &mut done, &mut each).await?;
@@ -275,16 +272,16 @@ impl<'b> Transfer<'b> {
         Ok(())
     }
 
-    /// What changed since, until nothing is left. Says how much it was.
+    /// What changed since, until nothing is left.
     async fn rest(
         &self,
         place: &mut Place,
         mark: Option<&str>,
         done: &mut Transferred,
         each: &mut (impl FnMut(Progress) + Send),
-    ) -> Result<u64> {
+    ) -> Result<()> {
         let (Some(changes), Some(mut since)) = (self.from.changes(), place.since.clone()) else {
-            return Ok(0);
+            return Ok(());
         };
         let (mut pages, mut slots) = (0, 0);
         loop {
@@ -295,7 +292,7 @@ impl<'b> Transfer<'b> {
             let events: Vec<_> = changed.changes.into_iter().map(|change| change.event).collect();
             if events.is_empty() {
                 self.keep(place, mark).await;
-                return Ok(slots);
+                return Ok(());
             }
             let sent = self.send(&events).await?;
             note(done, &sent);
