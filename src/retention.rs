@@ -11,6 +11,7 @@ use persist_core::{
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::heal::BETWEEN_WARNINGS;
 use crate::persist::Persist;
@@ -92,6 +93,12 @@ impl Retention {
         self
     }
 
+    /// Only these request ids, also when they are live.
+    pub fn ids(mut self, ids: impl IntoIterator<Item = Uuid>) -> Self {
+        self.prune = self.prune.ids(ids);
+        self
+    }
+
     /// So many request ids a batch: 1 to 10,000.
     pub fn batch(mut self, requests: u32) -> Self {
         self.prune = self.prune.limit(requests);
@@ -158,11 +165,7 @@ impl Retention {
             let begun = Instant::now();
             let pruned = backend.prune(request).await?;
             let goes_on = each(Some(&pruned));
-            all.requests += pruned.requests;
-            all.jobs += pruned.jobs;
-            all.vms += pruned.vms;
-            all.events += pruned.events;
-            all.more = pruned.more;
+            all += pruned;
             if !pruned.more || !goes_on {
                 return Ok(all);
             }

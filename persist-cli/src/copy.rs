@@ -123,10 +123,9 @@ fn conflicts(context: &mut Context, conflicts: &[Conflict]) -> Result<(), Failur
         Text("DIFFERS IN"),
     ]);
     for conflict in conflicts {
-        let (id, name) = conflict.subject.key();
         rows.add_row([
-            Cell::new(id),
-            table::text(Some(name).filter(|name| !name.is_empty())),
+            Cell::new(conflict.subject.request_id()),
+            table::text(conflict.subject.vm_name()),
             Cell::new(conflict.attempt),
             table::state(conflict.state, context.colour),
             Cell::new(conflict.column),

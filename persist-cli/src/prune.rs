@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use clap::Args;
-use persist::{Clock as _, Timestamp};
-use persist::{JobState, LARGEST_PRUNE, PersistBackend, Prune, Pruned, Retention, StateTable, SystemClock};
+use persist::{JobState, LARGEST_PRUNE, PersistBackend, Pruned, Retention, StateTable, SystemClock};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -61,7 +59,7 @@ struct Told {
 }
 
 pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, Failure> {
-    let mut retention = Retention::new().states(args.state.clone()).batch(args.batch);
+    let mut retention = Retention::new().ids(args.id).states(args.state).batch(args.batch);
     if let Some(age) = args.older_than {
         retention = retention.older_than(age);
     }
@@ -71,15 +69,15 @@ pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, 
     if let Some(rate) = args.rate {
         retention = retention.per_second(rate);
     }
-    let request = request(&args)?;
+    // Before anything is opened.
+    let request = retention.request(&SystemClock);
+    let request = request.map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
     let backend = context.database.for_reading().await?;
     let (pruned, code) = if args.dry_run {
         let request = request.limit(LARGEST_PRUNE).dry_run(true);
         (backend.prune(&request).await?, Code::Ok)
-    } else if args.id.is_empty() {
-        batches(&*backend, &retention).await?
     } else {
-        (by_id(&*backend, request).await?, Code::Ok)
+        batches(&*backend, &retention).await?
     };
     backend.close().await?;
     match context.format {
@@ -92,34 +90,6 @@ pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, 
     Ok(code)
 }
 
-/// The request, checked before anything is opened. Conditions narrow the ids.
-fn request(args: &PruneArgs) -> Result<Prune, Failure> {
-    let mut prune = Prune::default()
-        .ids(args.id.iter().copied())
-        .states(args.state.iter().copied())
-        .limit(args.batch);
-    prune.keep_per_repo = args.keep;
-    if let Some(age) = args.older_than {
-        let age = TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX);
-        let before = SystemClock.now().checked_sub_signed(age);
-        prune.ended_before = Some(before.map_or(Timestamp::UNIX_EPOCH, |at| at.max(Timestamp::UNIX_EPOCH)));
-    }
-    prune
-        .check()
-        .map_err(|error| Failure::told(Code::Usage, error.to_string()))
-}
-
-async fn by_id(backend: &dyn PersistBackend, request: Prune) -> Result<Pruned, Failure> {
-    let mut all = Pruned::default();
-    loop {
-        let pruned = backend.prune(&request).await?;
-        add(&mut all, &pruned);
-        if !pruned.more {
-            return Ok(all);
-        }
-    }
-}
-
 /// Until nothing is left, or a signal asks to stop: then the batch that is under way is the last.
 async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<(Pruned, Code), Failure> {
     let stop = signals::listen()?;
@@ -127,7 +97,7 @@ async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<
     let mut so_far = Pruned::default();
     let each = |pruned: Option<&Pruned>| {
         if let Some(pruned) = pruned {
-            add(&mut so_far, pruned);
+            so_far += *pruned;
             bar.set_message(format!("{} request ids pruned", so_far.requests));
         }
         stop.borrow().is_none()
@@ -145,13 +115,6 @@ async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<
             Err(error.into())
         }
     }
-}
-
-fn add(all: &mut Pruned, pruned: &Pruned) {
-    all.requests += pruned.requests;
-    all.jobs += pruned.jobs;
-    all.vms += pruned.vms;
-    all.events += pruned.events;
 }
 
 fn line(dry_run: bool, pruned: &Pruned) -> String {

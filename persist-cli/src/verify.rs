@@ -77,10 +77,9 @@ struct Finding {
 impl Finding {
     fn of(checked: &Checked) -> Option<Self> {
         let flaw = checked.flaw.as_ref()?;
-        let (request_id, name) = checked.subject.key();
         Some(Self {
-            request_id,
-            domain_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            request_id: checked.subject.request_id(),
+            domain_name: checked.subject.vm_name().map(str::to_owned),
             flaw: flaw.name(),
             columns: match flaw {
                 Flaw::Differs(columns) => columns.clone(),

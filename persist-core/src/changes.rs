@@ -199,9 +199,9 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    const STORE: Uuid = Uuid::from_u128(7);
+    pub(super) const STORE: Uuid = Uuid::from_u128(7);
 
-    fn place(transaction: u64, seq: i64, prunes: u64) -> ChangePosition {
+    pub(super) fn place(transaction: u64, seq: i64, prunes: u64) -> ChangePosition {
         ChangePosition {
             store: STORE,
             transaction,

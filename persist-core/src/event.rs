@@ -139,7 +139,7 @@ impl From<Event> for Columns {
             seed_path: take(Attribute::SeedPath),
             seq: event.seq,
             request_id: event.subject.request_id(),
-            domain_name: Some(event.subject.domain_name().to_owned()).filter(|name| !name.is_empty()),
+            domain_name: event.subject.vm_name().map(str::to_owned),
             state: event.state.name().to_owned(),
             attempt: event.rank.attempt(),
             at: event.at,

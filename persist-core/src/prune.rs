@@ -164,3 +164,14 @@ impl Pruned {
         }
     }
 }
+
+impl std::ops::AddAssign for Pruned {
+    /// What a later batch removed beside: whether more match is for that to say.
+    fn add_assign(&mut self, later: Self) {
+        self.requests += later.requests;
+        self.jobs += later.jobs;
+        self.vms += later.vms;
+        self.events += later.events;
+        self.more = later.more;
+    }
+}

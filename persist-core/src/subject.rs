@@ -64,6 +64,14 @@ impl Subject {
         }
     }
 
+    /// The VM's domain; `None` for the job itself: what a reader is told.
+    pub fn vm_name(&self) -> Option<&str> {
+        match self {
+            Self::Job(_) => None,
+            Self::Vm(key) => Some(&key.domain_name),
+        }
+    }
+
     /// Whether it is a VM.
     pub fn is_vm(&self) -> bool {
         matches!(self, Self::Vm(_))

@@ -114,10 +114,9 @@ struct Columns {
 
 impl From<Conflict> for Columns {
     fn from(conflict: Conflict) -> Self {
-        let (request_id, name) = conflict.subject.key();
         Self {
-            request_id,
-            domain_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            request_id: conflict.subject.request_id(),
+            domain_name: conflict.subject.vm_name().map(str::to_owned),
             attempt: conflict.attempt,
             state: conflict.state,
             column: conflict.column,

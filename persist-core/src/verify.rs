@@ -73,11 +73,9 @@ fn key<S: Serializer>(subject: &Subject, serializer: S) -> Result<S::Ok, S::Erro
         request_id: uuid::Uuid,
         domain_name: Option<&'s str>,
     }
-    let (request_id, name) = subject.key();
-    let domain_name = Some(name).filter(|name| !name.is_empty());
     Key {
-        request_id,
-        domain_name,
+        request_id: subject.request_id(),
+        domain_name: subject.vm_name(),
     }
     .serialize(serializer)
 }
@@ -176,10 +174,11 @@ impl<'b, B: PersistBackend + ?Sized> Walk<'b, B> {
             .await?
             .is_some_and(|event| event.subject == subject)
         {
-            let event = self.events.take();
-            join(&mut fold, event.iter());
-            latest = latest.max(event.map(|event| event.recorded_at));
-            slots += 1;
+            if let Some(event) = self.events.take() {
+                join(&mut fold, &event);
+                latest = latest.max(Some(event.recorded_at));
+                slots += 1;
+            }
         }
         let current = if job.as_ref() == Some(&subject) {
             self.jobs.take().map(Current::Job)
@@ -211,7 +210,7 @@ async fn look_again<B: PersistBackend + ?Sized>(backend: &B, checked: &mut Check
         let mut events = std::pin::pin!(backend.all_events(query));
         while let Some(event) = events.next().await.transpose()? {
             if event.subject == checked.subject {
-                join(&mut fold, std::iter::once(&event));
+                join(&mut fold, &event);
                 slots += 1;
             }
         }
@@ -233,15 +232,13 @@ async fn current<B: PersistBackend + ?Sized>(backend: &B, subject: &Subject) -> 
     })
 }
 
-fn join<'e>(fold: &mut Option<Row>, events: impl Iterator<Item = &'e Event>) {
-    for event in events {
-        let slot = event.slot();
-        match fold {
-            Some(row) => {
-                row.join(&slot);
-            }
-            None => *fold = Some(Row::first(&slot)),
+fn join(fold: &mut Option<Row>, event: &Event) {
+    let slot = event.slot();
+    match fold {
+        Some(row) => {
+            row.join(&slot);
         }
+        None => *fold = Some(Row::first(&slot)),
     }
 }
 

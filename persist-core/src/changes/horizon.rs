@@ -122,17 +122,7 @@ impl FromStr for Horizon {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STORE: Uuid = Uuid::from_u128(7);
-
-    fn place(transaction: u64, seq: i64, prunes: u64) -> ChangePosition {
-        ChangePosition {
-            store: STORE,
-            transaction,
-            seq: Seq::new(seq),
-            prunes,
-        }
-    }
+    use crate::changes::tests::{STORE, place};
 
     #[test]
     fn a_walk_lags_only_where_a_prune_since_took_what_comes_after() {

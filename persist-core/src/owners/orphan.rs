@@ -125,7 +125,7 @@ impl From<Orphan> for Columns {
     fn from(orphan: Orphan) -> Self {
         Self {
             request_id: orphan.subject.request_id(),
-            domain_name: Some(orphan.subject.domain_name().to_owned()).filter(|name| !name.is_empty()),
+            domain_name: orphan.subject.vm_name().map(str::to_owned),
             state: orphan.state.name().to_owned(),
             attempt: orphan.attempt,
             kinds: orphan.kinds,

@@ -70,10 +70,9 @@ pub struct Oddity {
 
 impl Oddity {
     fn new(kind: OddityKind, event: &Event, what: String) -> Self {
-        let name = event.subject.domain_name();
         Self {
             kind,
-            domain_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            domain_name: event.subject.vm_name().map(str::to_owned),
             attempt: event.attempt(),
             at: event.at,
             what,

@@ -51,10 +51,9 @@ fn span(event: &Event, next: Option<&Event>) -> Option<Span> {
     if is_over {
         return None;
     }
-    let name = event.subject.domain_name();
     let of_attempt = next.filter(|next| next.attempt() == event.attempt());
     Some(Span {
-        domain_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+        domain_name: event.subject.vm_name().map(str::to_owned),
         attempt: event.attempt(),
         state: event.state,
         from: event.at,
