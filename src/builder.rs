@@ -121,7 +121,7 @@ impl Builder {
         self
     }
 
-    /// Whether `connect` brings the schema up; otherwise it only checks it. On unless set. Where that fails, for want of rights
+    /// Whether `connect` brings the schema up; otherwise it only checks it, and makes no file. On unless set. Where that fails, for want of rights
     /// for instance, a store that lacks only what is optional is used as it is, with a warning.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
@@ -164,6 +164,7 @@ impl Builder {
             None | Some("") => DbUrl::None,
             Some(text) => text.parse()?,
         };
+        let url = self.no_more_than_there_is(url);
         check_compiled_in(&url)?;
         if matches!(url, DbUrl::None) {
             tracing::info!("persistence is off: no database URL is set");
@@ -196,6 +197,18 @@ impl Builder {
             }),
         };
         self.connect_by(connector).await
+    }
+
+    /// A file without a schema is of no use to who may not make one.
+    fn no_more_than_there_is(&self, mut url: DbUrl) -> DbUrl {
+        if let DbUrl::Sqlite(url) = &mut url
+            && url.path.is_some()
+            && url.mode == SqliteMode::Create
+            && !self.migrate
+        {
+            url.mode = SqliteMode::ReadWrite;
+        }
+        url
     }
 
     /// It is there, and stays the only one: what `revive` finds dead can't be opened anew.

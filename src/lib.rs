@@ -55,6 +55,7 @@ mod recover;
 mod retention;
 mod schema;
 mod scheme;
+pub mod shown;
 mod spool;
 mod switch;
 #[cfg(all(test, feature = "memory"))]

@@ -57,7 +57,7 @@ struct Situation {
     /// Counts the times that it got ready: a call that began in an earlier one says nothing of the present.
     epoch: u64,
     since: Timestamp,
-    last_error: Option<ErrorKind>,
+    last_error: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -119,8 +119,8 @@ impl Switch {
             Err(error) => (State::Away(None), Some(error)),
         };
         let (name, powers) = (connector.name, connector.powers);
-        let kind = error.as_ref().map(Error::kind);
-        let switch = Self::make(state, None, Some((connector, spool)), name, powers, clock, kind);
+        let last = error.clone();
+        let switch = Self::make(state, None, Some((connector, spool)), name, powers, clock, last);
         if let Some(error) = error {
             switch.tell_away(&error);
             switch.start_healing();
@@ -140,7 +140,7 @@ impl Switch {
         name: &'static str,
         powers: Powers,
         clock: Arc<dyn Clock>,
-        last_error: Option<ErrorKind>,
+        last_error: Option<Error>,
     ) -> Arc<Self> {
         let (connector, spool) = healing.unzip();
         let spool = spool.flatten();
@@ -223,7 +223,7 @@ impl Switch {
     }
 
     pub(crate) fn still_away(&self, error: &Error) {
-        self.situation.lock().last_error = Some(error.kind());
+        self.situation.lock().last_error = Some(error.clone());
         self.tell_away(error);
     }
 
@@ -267,7 +267,7 @@ impl Switch {
             }
             situation.state = State::Away(Some(Arc::clone(driver)));
             situation.since = self.clock.now();
-            situation.last_error = Some(error.kind());
+            situation.last_error = Some(error.clone());
             self.modes.tell(Mode::Degraded);
             self.start_healing();
         }
@@ -380,7 +380,11 @@ impl Switch {
                          background"
                     ),
                 };
-                Error::new(ErrorKind::Unavailable, what)
+                let error = Error::new(ErrorKind::Unavailable, what);
+                match situation.last_error.clone() {
+                    Some(cause) => error.caused_by(cause),
+                    None => error,
+                }
             }
         };
         Err(error.during(operation))

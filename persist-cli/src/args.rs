@@ -17,6 +17,8 @@ use crate::orphans::{self, OrphansArgs};
 use crate::prune::{self, PruneArgs};
 use crate::record::RecordWhat;
 use crate::recover::{self, RecoverArgs};
+#[cfg(feature = "serve")]
+use crate::serve::{self, ServeArgs};
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
 use crate::stats::{self, StatsArgs};
@@ -137,6 +139,10 @@ pub(crate) enum Command {
     /// Prove that every row is what its history says, and with a digest that the history is what it was
     #[command(after_help = verify::AFTER_HELP)]
     Verify(VerifyArgs),
+    /// Show the store as web pages that follow it live, as JSON, and as probes; it only reads
+    #[cfg(feature = "serve")]
+    #[command(after_help = serve::AFTER_HELP)]
+    Serve(ServeArgs),
     /// Ask the database how it is, within two seconds
     Health,
     /// Print a completion script

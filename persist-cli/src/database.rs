@@ -95,6 +95,21 @@ impl Database {
             .await?)
     }
 
+    /// A handle that only reads, of a store that may be away for now: nothing is created or migrated, and it heals by itself.
+    #[cfg(feature = "serve")]
+    pub(crate) async fn to_look_at(&self) -> Result<Persist, Failure> {
+        let mut deadlines = Deadlines::default();
+        // Somebody waits for the first page.
+        deadlines.connect = deadlines.read;
+        self.say_default("sqlite://persist.db");
+        let builder = Persist::builder(Some(self.text.clone())).migrate(false);
+        let builder = builder.deadlines(deadlines);
+        Ok(builder
+            .on_unavailable(OnUnavailable::BestEffort)
+            .connect()
+            .await?)
+    }
+
     /// The bare backend of a store that is there.
     pub(crate) async fn existing(&self, deadlines: Deadlines) -> Result<Arc<dyn PersistBackend>, Failure> {
         self.there(deadlines, SqliteMode::ReadWrite).await

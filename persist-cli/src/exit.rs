@@ -1,9 +1,9 @@
 //! How the program ends: exit codes, and errors as a terminal shows them.
 
-use std::error::Error as _;
 use std::io;
 use std::process::ExitCode;
 
+pub(crate) use persist::shown::with_causes;
 use persist::{Error, ErrorKind};
 
 use crate::talk;
@@ -111,21 +111,6 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// An error and its causes, without those that an outer text has already said.
-pub(crate) fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,18 +126,5 @@ mod tests {
             };
             assert_eq!(Code::from(kind), expected, "{kind:?}");
         }
-    }
-
-    #[test]
-    fn each_cause_is_said_once() {
-        let inner = Error::new(ErrorKind::Unavailable, "refused");
-        let middle = Error::new(ErrorKind::Unavailable, "no connection: refused").caused_by(inner);
-        let outer = Error::new(ErrorKind::Unavailable, "the database is away")
-            .during("jobs")
-            .caused_by(middle);
-        assert_eq!(
-            with_causes(&outer),
-            "jobs: the database is away: no connection: refused"
-        );
     }
 }

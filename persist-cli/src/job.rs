@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use comfy_table::{Cell, Table};
-use persist::{
-    AsOf, Clock as _, IdRange, JobQuery, Order, PersistBackend, PersistExt as _, Run, Step, Story,
-    SystemClock, Timestamp, Vm, VmQuery, limits,
-};
+use persist::{AsOf, Clock as _, IdRange, PersistExt as _, Run, Step, Story, SystemClock, Timestamp, Vm};
 use uuid::Uuid;
 
 use crate::args::Format;
@@ -45,7 +42,7 @@ pub(crate) struct JobArgs {
 pub(crate) async fn run(args: JobArgs, context: &mut Context) -> Result<Code, Failure> {
     let ids = IdRange::of_prefix(&args.id).map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
     let backend = context.database.for_reading().await?;
-    let id = only_one(&args.id, &candidates(&*backend, ids).await?)?;
+    let id = only_one(&args.id, &backend.request_ids(ids, CANDIDATES + 1).await?)?;
     let as_of = args.at.map(AsOf::At).or(args.recorded_at.map(AsOf::RecordedAt));
     let story = backend.explain(id, as_of).await?;
     backend.close().await?;
@@ -63,27 +60,6 @@ pub(crate) async fn run(args: JobArgs, context: &mut Context) -> Result<Code, Fa
         Format::Json | Format::Jsonl => context.out.json(&story)?,
     }
     Ok(Code::Ok)
-}
-
-/// Ids of jobs, and of VMs whose job has not reported, in the range: enough of them to see that it is one.
-async fn candidates(backend: &dyn PersistBackend, ids: IdRange) -> Result<BTreeSet<Uuid>, Failure> {
-    let jobs = JobQuery::default()
-        .ids(ids)
-        .order(Order::ById)
-        .limit(CANDIDATES + 1);
-    let vms = VmQuery::default()
-        .ids(ids)
-        .order(Order::ById)
-        .limit(limits::LARGEST_PAGE);
-    let mut found: BTreeSet<_> = backend
-        .jobs(&jobs)
-        .await?
-        .items
-        .iter()
-        .map(|job| job.request_id)
-        .collect();
-    found.extend(backend.vms(&vms).await?.items.iter().map(|vm| vm.request_id));
-    Ok(found)
 }
 
 fn only_one(prefix: &str, found: &BTreeSet<Uuid>) -> Result<Uuid, Failure> {

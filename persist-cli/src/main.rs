@@ -22,15 +22,15 @@ mod output;
 mod prune;
 mod record;
 mod recover;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
-mod span;
 #[cfg(feature = "spool")]
 mod spool;
 mod stats;
 mod table;
 mod talk;
 mod verify;
-mod visible;
 mod vms;
 mod watch;
 
@@ -41,6 +41,7 @@ use args::{Cli, Command};
 use clap::CommandFactory as _;
 use context::Context;
 use exit::{Code, Failure};
+use persist::shown::{span, visible};
 
 fn main() -> ExitCode {
     let cli = match args::parse() {
@@ -88,6 +89,8 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Copy(args) => copy::run(args, context).await,
         Command::Prune(args) => prune::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args, context).await,
         Command::Health => health::run(context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

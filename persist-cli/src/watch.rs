@@ -8,7 +8,6 @@ use persist::{
     Change, Cursor, Error, ErrorKind, Event, IdRange, JobState, PersistBackend, PersistExt as _, State,
     StateTable, VmState,
 };
-use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::Context;
@@ -61,13 +60,6 @@ impl WatchArgs {
             .is_none_or(|ids| ids.contains(event.subject.request_id()))
             && (self.state.is_empty() || self.state.iter().any(|states| states.0.contains(&event.state)))
     }
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(flatten)]
-    event: &'a Event,
-    cursor: Cursor,
 }
 
 pub(crate) async fn run(args: WatchArgs, context: &mut Context) -> Result<Code, Failure> {
@@ -124,10 +116,7 @@ async fn watch(
 fn print(change: &Change, context: &mut Context) -> Result<(), Failure> {
     let event = &change.event;
     match context.format {
-        Format::Json | Format::Jsonl => context.out.json(&Line {
-            event,
-            cursor: change.cursor(),
-        })?,
+        Format::Json | Format::Jsonl => context.out.json(&change.line())?,
         Format::Table => context.out.line(&visible(&line(event)))?,
     }
     Ok(())

@@ -172,6 +172,20 @@ impl Change {
     pub fn cursor(&self) -> Cursor {
         self.position.cursor()
     }
+
+    /// As it is printed: the columns of the slot, and the cursor.
+    pub fn line(&self) -> impl Serialize + '_ {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            event: &'a Event,
+            cursor: Cursor,
+        }
+        Line {
+            event: &self.event,
+            cursor: self.cursor(),
+        }
+    }
 }
 
 /// Some changes, and where to go on.

@@ -1,6 +1,6 @@
 //! Conveniences over any backend.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 
 use chrono::TimeDelta;
@@ -18,7 +18,7 @@ use crate::job::{Job, JobQuery};
 use crate::jsonl;
 use crate::limits::LARGEST_PAGE;
 use crate::owners::{Orphan, OrphanQuery};
-use crate::page::Page;
+use crate::page::{IdRange, Order, Page};
 use crate::stats::{self, Stats, StatsQuery};
 use crate::story::{AsOf, Story};
 use crate::time::Timestamp;
@@ -94,6 +94,27 @@ pub trait PersistExt: PersistBackend {
             let events = self.all_events(EventQuery::default().request_id(request_id));
             let events: Vec<_> = events.try_collect().await?;
             Ok(Story::of(request_id, events, as_of))
+        }
+    }
+
+    /// The request ids in a range, of jobs and of VMs whose job has not reported, in their order: not all where there are more
+    /// than `most`, and enough to see whether the beginning of an id names one job.
+    ///
+    /// ```
+    /// # use persist_core::{IdRange, PersistBackend, PersistExt as _, Result};
+    /// # async fn example(backend: std::sync::Arc<dyn PersistBackend>) -> Result<()> {
+    /// let found = backend.request_ids(IdRange::of_prefix("0190c2f4")?, 2).await?;
+    /// println!("{}", if found.len() == 1 { "it is one" } else { "none, or several" });
+    /// # Ok(()) }
+    /// ```
+    fn request_ids(&self, ids: IdRange, most: u32) -> impl Future<Output = Result<BTreeSet<Uuid>>> + Send {
+        async move {
+            let jobs = JobQuery::default().ids(ids).order(Order::ById).limit(most);
+            let vms = VmQuery::default().ids(ids).order(Order::ById).limit(LARGEST_PAGE);
+            let jobs = self.jobs(&jobs).await?.items;
+            let vms = self.vms(&vms).await?.items;
+            let found = jobs.iter().map(|job| job.request_id);
+            Ok(found.chain(vms.iter().map(|vm| vm.request_id)).collect())
         }
     }
 

@@ -33,6 +33,8 @@ pub struct StatsQuery {
     pub by_repo: bool,
     /// A group for each runner label.
     pub by_runner: bool,
+    /// At most this many of those jobs, the newest, and at most so many live ones; all if `None`.
+    pub most: Option<u32>,
 }
 
 impl StatsQuery {
@@ -56,6 +58,13 @@ impl StatsQuery {
         self.by_runner = by_runner;
         self
     }
+
+    /// At most this many of those jobs, the newest, and at most so many live ones: what it costs is then bounded.
+    #[must_use]
+    pub fn most(mut self, most: u32) -> Self {
+        self.most = Some(most);
+        self
+    }
 }
 
 /// The answer.
@@ -70,6 +79,10 @@ pub struct Stats {
     pub groups: Vec<Group>,
     /// Jobs of any more groups.
     pub others: Group,
+    /// Whether there are more jobs than the query asked for: those that are told are the newest.
+    pub more: bool,
+    /// Whether there are more live ones.
+    pub more_live: bool,
 }
 
 /// Jobs of one group.
@@ -182,9 +195,16 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
         .iter()
         .filter(|spec| !spec.ended)
         .map(|spec| spec.state);
+    let most = query.most.map_or(u64::MAX, u64::from);
     let mut live_jobs = std::pin::pin!(backend.all_jobs(JobQuery::default().states(live)));
     let mut live: BTreeMap<_, u64> = BTreeMap::new();
+    let (mut counted, mut more_live) = (0, false);
     while let Some(job) = live_jobs.try_next().await? {
+        if counted == most {
+            more_live = true;
+            break;
+        }
+        counted += 1;
         *live.entry(job.state.name()).or_default() += 1;
     }
 
@@ -192,8 +212,16 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
     let mut groups: BTreeMap<(Option<String>, Option<String>), Counting> = BTreeMap::new();
     let jobs = JobQuery::default()
         .created(query.created)
-        .order(Order::OldestFirst);
-    let stories = backend.all_jobs(jobs).map(|job| async move {
+        .order(if query.most.is_some() {
+            Order::NewestFirst
+        } else {
+            Order::OldestFirst
+        });
+    // One more than are wanted, to know of it.
+    let jobs = backend
+        .all_jobs(jobs)
+        .take(query.most.map_or(usize::MAX, |most| most as usize + 1));
+    let stories = jobs.map(|job| async move {
         let job = job?;
         let events = backend.all_events(EventQuery::default().request_id(job.request_id));
         let events = events.try_collect::<Vec<_>>().await?;
@@ -201,7 +229,12 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
         Ok::<_, Error>((job, story))
     });
     let mut stories = std::pin::pin!(stories.buffered(AT_ONCE));
+    let mut more = false;
     while let Some((job, story)) = stories.try_next().await? {
+        if all.jobs == most {
+            more = true;
+            break;
+        }
         all.add(&job, story.as_ref());
         if !(query.by_repo || query.by_runner) {
             continue;
@@ -231,5 +264,7 @@ pub(crate) async fn stats<B: PersistBackend + ?Sized>(backend: &B, query: &Stats
         all: all.group(None, None),
         groups,
         others: others.group(None, None),
+        more,
+        more_live,
     })
 }

@@ -83,7 +83,7 @@ impl PersistBackend for Switch {
         health.since = Some(situation.since);
         (health.dropped, health.unknown) = self.counts();
         health.spool = self.spool.as_ref().map(|spool| spool.health());
-        Ok(health.last_error(situation.last_error))
+        Ok(health.last_error(situation.last_error.as_ref().map(Error::kind)))
     }
 
     async fn close(&self) -> Result<()> {

@@ -49,7 +49,7 @@ impl Switch {
     /// What `health` tells of last, also where errors are the caller's to see.
     pub(super) fn note(&self, error: &Error) {
         if !self.is_callers(error.kind()) {
-            self.situation.lock().last_error = Some(error.kind());
+            self.situation.lock().last_error = Some(error.clone());
         }
     }
 }

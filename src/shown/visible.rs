@@ -14,17 +14,17 @@ fn is_harmful(c: char) -> bool {
 }
 
 /// For a line of a terminal: `\n`, `\t`, `\u{1b}`.
-pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+pub fn visible(text: &str) -> Cow<'_, str> {
     spelt(text, |c, out| out.extend(c.escape_default()))
 }
 
 /// For JSON that is already written: such characters stand only inside of strings, where `\u` means the same.
-pub(crate) fn visible_json(json: &str) -> Cow<'_, str> {
+pub fn visible_json(json: &str) -> Cow<'_, str> {
     spelt(json, |c, out| out.push_str(&format!("\\u{:04x}", u32::from(c))))
 }
 
 /// For SQL and other text of many lines.
-pub(crate) fn visible_lines(text: &str) -> String {
+pub fn visible_lines(text: &str) -> String {
     let lines: Vec<_> = text.split('\n').map(visible).collect();
     lines.join("\n")
 }

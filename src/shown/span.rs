@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use persist::{Clock, Error, Result, SystemClock, Timestamp, time};
+use persist_core::{Clock, Error, Result, SystemClock, Timestamp, time};
 
 /// A span in the two largest units that tell something: `850 ms`, `4.2 s`, `3 min 5 s`, `2 h 3 min`, `4 d 2 h`.
-pub(crate) fn human(span: TimeDelta) -> String {
+pub fn human(span: TimeDelta) -> String {
     let micros = span.num_microseconds().unwrap_or(i64::MAX).max(0);
     let seconds = micros / 1_000_000;
     match seconds {
@@ -28,12 +28,19 @@ fn two(large: i64, large_unit: &str, small: i64, small_unit: &str) -> String {
     }
 }
 
-/// An RFC 3339 time, or an age: `90s`, `30m`, `2h`, `7d`.
-pub(crate) fn parse_moment(text: &str) -> Result<Timestamp> {
+/// An RFC 3339 time, or an age: `90s`, `30m`, `2h`, `7d`. By the system's clock.
+///
+/// # Errors
+/// `InvalidInput` for any other text, and for a time that can't be stored.
+pub fn parse_moment(text: &str) -> Result<Timestamp> {
     moment(text, &SystemClock)
 }
 
-fn moment(text: &str, clock: &dyn Clock) -> Result<Timestamp> {
+/// The same by another clock.
+///
+/// # Errors
+/// As [`parse_moment`].
+pub fn moment(text: &str, clock: &dyn Clock) -> Result<Timestamp> {
     match age(text) {
         Some(age) => time::normalize(
             "time",
@@ -44,7 +51,10 @@ fn moment(text: &str, clock: &dyn Clock) -> Result<Timestamp> {
 }
 
 /// A span: `90s`, `30m`, `2h`, `7d`.
-pub(crate) fn parse_span(text: &str) -> Result<Duration> {
+///
+/// # Errors
+/// `InvalidInput` for any other text.
+pub fn parse_span(text: &str) -> Result<Duration> {
     let span = age(text).and_then(|age| age.to_std().ok());
     span.ok_or_else(|| Error::invalid("span", "is no span such as 90s, 30m, 2h or 7d"))
 }
@@ -64,7 +74,7 @@ fn age(text: &str) -> Option<TimeDelta> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use persist::FixedClock;
+    use persist_core::FixedClock;
 
     #[test]
     fn spans_are_shown_in_two_units() {

@@ -1,0 +1,110 @@
+//! What every request passes: who may ask, how, how many at a time and for how long; and what every answer carries.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::{api, hosts, pages};
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
+/// The outermost: gives a failure its words, and every answer its headers.
+pub(crate) async fn dress(State(app): State<App>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_program = ["/api/", "/readyz", "/metrics", "/live"]
+        .iter()
+        .any(|lead| path.starts_with(lead));
+    let asked = match refused(&app, &request) {
+        Some(failure) => failure.into_response(),
+        None => next.run(request).await,
+    };
+    let mut response = asked;
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        response = if is_program {
+            api::lost(&failure)
+        } else {
+            pages::lost(&app, &failure)
+        };
+        *response.status_mut() = failure.status;
+        if let Some(seconds) = failure.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if failure.status == StatusCode::METHOD_NOT_ALLOWED {
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+    }
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, value);
+    }
+    let usual = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(usual);
+    response
+}
+
+/// Why a request is not even looked at.
+fn refused(app: &App, request: &Request) -> Option<Failure> {
+    let headers = request.headers();
+    if let Some(hosts) = &app.options.hosts
+        && !hosts::is_asked(hosts, request.uri(), headers)
+    {
+        let what = "this is not the host that was asked for; persist serve --host names more of them";
+        return Some(Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", what));
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let what = "only GET and HEAD are answered: nothing is changed here";
+        return Some(Failure::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            what,
+        ));
+    }
+    let length = headers.get(header::CONTENT_LENGTH);
+    if length.is_some_and(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING) {
+        let what = "no request has a body here";
+        return Some(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_input", what));
+    }
+    None
+}
+
+/// So many at a time, and so long each with its waiting: around all that asks the store.
+pub(crate) async fn bound(State(app): State<App>, request: Request, next: Next) -> Response {
+    let answered = timeout(app.options.within, async {
+        // An error: it is never closed.
+        let _place = app.places.acquire().await.ok();
+        next.run(request).await
+    });
+    answered.await.unwrap_or_else(|_| {
+        let seconds = app.options.within.as_secs();
+        Failure::busy(format!("there was no answer within {seconds} s")).into_response()
+    })
+}

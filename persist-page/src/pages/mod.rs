@@ -1,0 +1,66 @@
+//! The pages: each reads what it shows, and fills its template.
+
+mod front;
+mod health;
+mod job;
+mod jobs;
+mod lost;
+mod orphans;
+mod stats;
+mod vms;
+
+use askama::Template;
+use axum::http::header;
+use axum::response::IntoResponse as _;
+use persist::Cursor;
+
+pub(crate) use health::health;
+pub(crate) use job::{find, history, id_of, job, resolve};
+pub(crate) use jobs::jobs;
+pub(crate) use lost::lost;
+pub(crate) use orphans::{orphans, unsupported};
+pub(crate) use stats::{PARAMETERS as STATS_PARAMETERS, asked as stats_asked, stats};
+pub(crate) use vms::vms;
+
+use crate::app::App;
+use crate::failure::Answer;
+use crate::params::address;
+
+/// What is around every page.
+#[derive(Debug, Default)]
+pub(crate) struct Shell {
+    title: String,
+    /// The word of the menu that this page is under.
+    here: &'static str,
+    /// Where changes are told; empty where the page is not live.
+    live: String,
+    /// When it was made, for who looks at it later.
+    made: String,
+    /// Seconds after which it asks again by itself; 0 for never.
+    again: u32,
+}
+
+impl Shell {
+    fn new(app: &App, title: impl Into<String>, here: &'static str) -> Self {
+        Self {
+            title: title.into(),
+            here,
+            made: app.now().format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// Follows the changes after a place, of one job or of all.
+    fn followed(mut self, from: Option<&Cursor>, job: &str) -> Self {
+        if let Some(from) = from {
+            let after = from.to_string();
+            self.live = address("/live", [("job", job), ("after", after.as_str())]);
+        }
+        self
+    }
+}
+
+fn page(template: &impl Template) -> Answer {
+    let html = template.render()?;
+    Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
+}
