@@ -118,6 +118,8 @@ pub(crate) fn short(text: &str, digits: usize) -> String {
 pub(crate) struct JobRow {
     pub(crate) id: String,
     pub(crate) short: String,
+    /// Of the id, shown where there is room.
+    pub(crate) rest: String,
     pub(crate) state: Badge,
     pub(crate) attempt: u32,
     pub(crate) repository: Option<Repository>,
@@ -136,6 +138,7 @@ impl JobRow {
         let until = if job.state.is_ended() { job.updated_at } else { now };
         Self {
             short: short(&id, 13),
+            rest: id.get(13..).unwrap_or_default().to_owned(),
             id,
             state: Badge::new(job.state),
             attempt: job.attempt.get(),

@@ -96,7 +96,7 @@ async fn lists_are_filtered_and_walked_to_a_job() {
         chrome
             .eval("document.querySelectorAll('svg.gantt rect').length")
             .await,
-        6
+        8
     );
     let drawn = "[...document.querySelectorAll('svg.gantt rect')].every(bar => bar.getBoundingClientRect().width >= 1)";
     assert_eq!(chrome.eval(drawn).await, true);

@@ -13,6 +13,8 @@ const MOST_LINES: usize = 60;
 const LINE: usize = 38;
 /// Pixels of the axis above the lines.
 const AXIS: usize = 24;
+/// Letters of a VM's name; the whole of it is in the history.
+const LONGEST_NAME: usize = 32;
 /// What was short is seen all the same.
 const NARROWEST: f64 = 0.4;
 
@@ -35,6 +37,8 @@ pub(crate) struct Gantt {
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) is_job: bool,
+    /// Whether there is no room beside it in a narrow window.
+    pub(crate) is_long: bool,
     pub(crate) text_y: usize,
     pub(crate) bar_y: usize,
     pub(crate) bars: Vec<Bar>,
@@ -119,11 +123,8 @@ impl Gantt {
                     .iter()
                     .find(|run| name.is_none() && run.attempt == *attempt);
                 Line {
-                    name: match (name, attempt.get()) {
-                        (None, attempt) => format!("job, attempt {attempt}"),
-                        (Some(name), 1) => (*name).to_owned(),
-                        (Some(name), attempt) => format!("{name}, start {attempt}"),
-                    },
+                    is_long: name.is_some_and(|name| name.chars().count() > 14),
+                    name: label(*name, *attempt),
                     is_job: name.is_none(),
                     text_y: AXIS + n * LINE + 13,
                     bar_y: AXIS + n * LINE + 18,
@@ -141,6 +142,20 @@ impl Gantt {
             is_open: spans.iter().any(|span| span.until.is_none()),
         })
     }
+}
+
+fn label(name: Option<&str>, attempt: Attempt) -> String {
+    let Some(name) = name else {
+        return format!("job, attempt {attempt}");
+    };
+    let mut label: String = name.chars().take(LONGEST_NAME).collect();
+    if label.len() < name.len() {
+        label.push('…');
+    }
+    if attempt.get() > 1 {
+        label.push_str(&format!(", start {attempt}"));
+    }
+    label
 }
 
 fn of_job(run: &Run) -> String {

@@ -224,7 +224,11 @@ impl Chrome {
         let Some(folder) = std::env::var_os("PERSIST_TEST_PICTURES") else {
             return;
         };
-        let taken = json!({ "format": "png", "captureBeyondViewport": true });
+        // The first of a long page is enough to look at.
+        let height = self.eval("Math.min(document.documentElement.scrollHeight, 1600)").await;
+        let width = self.eval("document.documentElement.clientWidth").await;
+        let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
+        let taken = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
         let taken = self.call("Page.captureScreenshot", taken).await;
         let picture = BASE64_STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(&folder).unwrap();

@@ -79,7 +79,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 pub(crate) fn id(n: u128) -> Uuid {
-    Uuid::from_u128(0x0190_c2f4_0000_7000_8000_0000_0000_0000 + (n << 64) + n)
+    Uuid::from_u128(0x0190_c2f4_0000_7000_8000_0000_0000_0000 + (n << 80) + n)
 }
 
 /// The job whose VM broke, and that ran again.
@@ -96,6 +96,9 @@ pub(crate) async fn fill(persist: &Persist) {
     let mut updates: Vec<Update> = Vec::new();
     for n in 0..60_u128 {
         let minutes = 180 - i64::try_from(n).unwrap() * 3;
+        if n == HOSTILE {
+            continue;
+        }
         let repo = [
             "https://git.example.org/acme/web.git",
             "https://git.example.org/acme/firmware.git",
@@ -112,7 +115,7 @@ pub(crate) async fn fill(persist: &Persist) {
             .commit_sha(format!("{n:02x}f2a9c0d1e5b47{n:02x}"))
             .runs_on(["ubuntu-24.04", "debian-13"][usize::try_from(n % 2).unwrap()]);
         updates.push(queued.into());
-        if n % 10 == 9 && n != HOSTILE {
+        if n % 10 == 9 {
             continue;
         }
         let name = format!("hv-{}-{:04x}", n % 4, n);
