@@ -73,20 +73,22 @@
     asking = false;
     if (again) { again = false; soon(between); }
   };
-  // A page that nobody sees looks when it is seen again.
   const soon = (wait) => {
-    if (document.hidden) { again = true; return; }
     if (!timer) timer = setTimeout(look, wait);
   };
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && again) { again = false; soon(0); }
-  });
 
   const from = document.body.dataset.live;
   if (!from) return;
-  let place = from, tries = 0;
+  let place = from, tries = 0, stream = null, waiting = 0;
+  const leave = () => {
+    clearTimeout(timer);
+    clearTimeout(waiting);
+    timer = waiting = 0;
+    stream?.close();
+    stream = null;
+  };
   const follow = () => {
-    const stream = new EventSource(place);
+    const own = stream = new EventSource(place);
     stream.onopen = () => { tries = 0; say("on", "Live."); };
     stream.addEventListener("changed", (event) => {
       const url = new URL(from, location.href);
@@ -95,10 +97,10 @@
       soon(Math.max(0, last + between - Date.now()));
     });
     // What came meanwhile was pruned: this page is of another time.
-    stream.addEventListener("lagged", () => { stream.close(); location.reload(); });
-    stream.addEventListener("failed", () => stream.close() || retry());
+    stream.addEventListener("lagged", () => { leave(); location.reload(); });
+    stream.addEventListener("failed", () => { own.close(); retry(); });
     stream.onerror = () => {
-      if (stream.readyState === EventSource.CLOSED) retry();
+      if (own.readyState === EventSource.CLOSED) retry();
       else say("wait", "Not live: connecting again.");
     };
   };
@@ -106,9 +108,17 @@
     tries += 1;
     const wait = Math.min(60, 3 * 2 ** tries);
     say("off", `Not live: no stream to be had; trying again in ${wait} s.`);
-    setTimeout(() => { follow(); soon(0); }, wait * 1000);
+    waiting = setTimeout(() => { follow(); soon(0); }, wait * 1000);
   };
-  say("wait", "Connecting.");
-  follow();
-  addEventListener("pagehide", () => clearTimeout(timer));
+  // A browser has six connections for one server, and a page that nobody sees must not hold one of them.
+  const attend = () => {
+    leave();
+    if (document.hidden) return say("wait", "Not live while nobody looks.");
+    say("wait", "Connecting.");
+    follow();
+  };
+  document.addEventListener("visibilitychange", attend);
+  addEventListener("pagehide", leave);
+  addEventListener("pageshow", (event) => { if (event.persisted) attend(); });
+  attend();
 })();
