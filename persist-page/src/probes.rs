@@ -24,22 +24,18 @@ pub(crate) async fn look(app: &App) -> (Option<Health>, Option<Failure>) {
         Ok(health) => health,
         Err(error) => return (None, Some(error.into())),
     };
-    let is_ready = health.mode == Mode::Ready;
-    let usable = timeout(within, usable(app, is_ready)).await;
+    let usable = timeout(within, usable(app)).await;
     let usable = usable.unwrap_or_else(|_| Err(Error::deadline("health", within)));
     (Some(health), usable.err().map(Failure::from))
 }
 
 /// # Errors
-/// Why it can't be read.
-async fn usable(app: &App, is_ready: bool) -> Result<()> {
+/// Why it can't be read. A mode that is not `ready` is told by the read, with its cause.
+async fn usable(app: &App) -> Result<()> {
     if let Some(schema) = app.backend.schema() {
         schema.check().await?;
     }
-    if !is_ready {
-        // Whatever keeps it from being ready keeps it from being read.
-        app.backend.jobs(&JobQuery::default().limit(1)).await?;
-    }
+    app.backend.jobs(&JobQuery::default().limit(1)).await?;
     Ok(())
 }
 

@@ -165,8 +165,8 @@ fn bars(stats: &Stats) -> Vec<Bar> {
     let most = counted.iter().map(|(_, count)| *count).max().unwrap_or(1).max(1);
     let share = |count: u64| {
         // A bar shows three digits of it, and leaves room for its number.
-        let thousandths = count.saturating_mul(700) / most;
-        f64::from(u32::try_from(thousandths).unwrap_or(700)) / 10.0
+        let thousandths = count.saturating_mul(500) / most;
+        f64::from(u32::try_from(thousandths).unwrap_or(500)) / 10.0
     };
     let counted = counted.into_iter().enumerate();
     counted

@@ -225,7 +225,9 @@ impl Chrome {
             return;
         };
         // The first of a long page is enough to look at.
-        let height = self.eval("Math.min(document.documentElement.scrollHeight, 1600)").await;
+        let height = self
+            .eval("Math.min(document.documentElement.scrollHeight, 1600)")
+            .await;
         let width = self.eval("document.documentElement.clientWidth").await;
         let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
         let taken = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });

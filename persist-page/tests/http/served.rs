@@ -1,0 +1,101 @@
+//! Connections and limits, over real sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use persist::layer::{Fault, Faults, Faulty};
+use persist::{OnUnavailable, Persist, PersistBackend, open};
+use persist_page::{Connections, Options, serve_with};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::asked::Site;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_request_that_waits_too_long_is_told_so() {
+    let driver = open(&"memory:".parse().unwrap(), &persist::OpenOptions::default())
+        .await
+        .unwrap();
+    let frozen = Faults::seeded(1).rate(1.0, Fault::FreezeBefore);
+    let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, frozen));
+    let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
+    let options = Options::default()
+        .within(Duration::from_millis(50))
+        .ready_within(Duration::from_millis(50));
+    let site = Site::over(persist.connect().await.unwrap(), options);
+    for path in ["/vms", "/api/v1/jobs", "/readyz"] {
+        let answer = timeout(PATIENCE, site.get(path)).await.expect("it ends");
+        assert_eq!(answer.status, 503, "{path}: {}", answer.body);
+    }
+}
+
+async fn get_all(stream: &mut TcpStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .expect("it ends")
+        .unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_let_go_and_who_stops_lets_answers_out() {
+    let (started, starting) = oneshot::channel::<()>();
+    let started = Arc::new(parking(started));
+    let (release, released) = oneshot::channel::<()>();
+    let released = Arc::new(tokio::sync::Mutex::new(Some(released)));
+    let slow = move || async move {
+        started.lock().await.take().map(|started| started.send(()));
+        if let Some(released) = released.lock().await.take() {
+            let _ = released.await;
+        }
+        "done"
+    };
+    let pages = Router::new()
+        .route("/slow", get(slow))
+        .route("/", get(|| async { "quick" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut limits = Connections::default();
+    limits.most = 2;
+    limits.head_within = Duration::from_millis(100);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve_with(listener, pages, limits, async move {
+        let _ = stopped.await;
+    }));
+
+    // Both places are taken by who says nothing, and are free again after the deadline of a head.
+    let _mute = (
+        TcpStream::connect(address).await.unwrap(),
+        TcpStream::connect(address).await.unwrap(),
+    );
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert!(get_all(&mut third, "/").await.ends_with("quick"));
+
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    let answer = tokio::spawn(async move { get_all(&mut slow, "/slow").await });
+    timeout(PATIENCE, starting).await.expect("it came").unwrap();
+    stop.send(()).unwrap();
+    release.send(()).unwrap();
+    assert!(
+        answer.await.unwrap().ends_with("done"),
+        "what was under way got out"
+    );
+    timeout(PATIENCE, serving)
+        .await
+        .expect("it stops")
+        .unwrap()
+        .unwrap();
+}
+
+fn parking<T>(value: T) -> tokio::sync::Mutex<Option<T>> {
+    tokio::sync::Mutex::new(Some(value))
+}
