@@ -1,8 +1,12 @@
-.PHONY: test soak ci
+.PHONY: test soak ci demo
 
-# Everything that proves persist; installs PostgreSQL's server and PgBouncer where they are missing.
+# Everything that proves persist; installs PostgreSQL's server, PgBouncer and Chromium where they are missing.
 test:
 	@.ci/test
+
+# An orchestrator at work on a store of its own, and its pages; Ctrl-C ends both.
+demo:
+	@examples/demo
 
 # Each fuzz target for three minutes, and the long forms of the tests that have one: 1,000 kills, 50 restarts, every
 # system call. Some hours; what is covered is printed.

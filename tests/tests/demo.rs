@@ -1,0 +1,49 @@
+//! `make demo`: its script runs for real, with programs that are built already.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
+#[path = "serve/asked.rs"]
+mod asked;
+
+use std::path::Path;
+use std::process::Command;
+
+use asked::get;
+use persist_tests::process::{self, Running};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_shows_its_jobs_and_ends_with_sigint_leaving_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // Also built, or nothing would be proven of the script's own way to it.
+    let _ = process::example("orchestrator");
+    let programs = process::cli().parent().unwrap().to_owned();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo");
+    let mut command = Command::new(script);
+    process::without_settings(&mut command);
+    command
+        .env("DEMO_PROGRAMS", programs)
+        .env("DEMO_LISTEN", "127.0.0.1:0")
+        .env("TMPDIR", folder.path());
+    let mut demo = Running::start(&mut command);
+    let address = demo.line().expect("it tells its address");
+    assert!(address.starts_with("http://127.0.0.1:"), "{address}");
+    assert!(get(&address, "").contains("<title>Jobs · persist</title>"));
+    process::until("a job shows", async || {
+        get(&address, "api/v1/jobs").contains("\"request_id\"")
+    })
+    .await;
+    process::until("one runs", async || {
+        get(&address, "?state=running").contains("data-row=")
+    })
+    .await;
+    assert!(demo.is_running());
+    process::signal(demo.id(), "INT");
+    let ran = demo.end().ok();
+    assert!(ran.stderr.contains("Ctrl-C ends it"), "{}", ran.stderr);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(asked::try_get(&address, "").is_err(), "its pages are gone too");
+}
