@@ -91,7 +91,7 @@ const MOST_BEATS: usize = 200;
 pub(crate) async fn orphans(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let filter = filter::orphans(query.as_deref(), For::Page)?;
     let from = app.followed_from().await;
-    let owners = app.backend.owners().ok_or_else(|| unsupported())?;
+    let owners = app.backend.owners().ok_or_else(unsupported)?;
     let (listed, beats) = tokio::join!(owners.orphans(&filter.query), owners.list());
     let (listed, mut beats) = (listed?, beats?);
     beats.truncate(MOST_BEATS);
