@@ -148,6 +148,10 @@ impl Capabilities for Flaky {
         Some(self)
     }
 
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        None
+    }
+
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
     }
