@@ -17,6 +17,7 @@ use crate::orphans::{self, OrphansArgs};
 use crate::prune::{self, PruneArgs};
 use crate::record::RecordWhat;
 use crate::recover::{self, RecoverArgs};
+use crate::refusals::{self, RefusalsArgs};
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
 use crate::stats::{self, StatsArgs};
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     /// List live jobs and VMs that nobody seems to see to
     #[command(after_help = orphans::AFTER_HELP)]
     Orphans(OrphansArgs),
+    /// List updates that were refused: what was tried, and what stands
+    #[command(after_help = refusals::AFTER_HELP)]
+    Refusals(RefusalsArgs),
     /// End what nobody sees to any more
     #[command(arg_required_else_help = true, after_help = recover::AFTER_HELP)]
     Recover(RecoverArgs),
