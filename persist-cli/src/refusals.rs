@@ -11,7 +11,7 @@ use crate::listing::{self, Listed};
 use crate::table::{self, Heading, Heading::Fixed, Heading::Text};
 
 pub(crate) const AFTER_HELP: &str = "\
-A slot never changes: whoever reports another ending of an attempt that has one is refused, and the first stands. To correct
+A slot never changes: whoever reports another ending of an attempt that has one is refused, and the first stands. To correct \
 an ending, record the next attempt: persist record job ID STATE --attempt next
 
 Examples:

@@ -67,7 +67,7 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
     process::run(&mut process::persist(down)).ok();
     let newer = connect("persist_app").await.unwrap();
     let status = newer.backend().schema().unwrap().status().await.unwrap();
-    assert_eq!(status.pending(), ["m20261127_000007_owners"]);
+    assert_eq!(status.pending(), ["m20261128_000008_ledger"]);
     let queued = sample::job(4, JobState::Queued);
     assert_eq!(newer.record_job_state(queued).await.unwrap(), sample::CREATED);
     newer.close().await.unwrap();

@@ -50,7 +50,7 @@ impl Refusal {
     ///
     /// # Errors
     /// `SchemaMismatch` that names table, column and row where this program can't read them.
-    pub fn read(subject: &Subject, tried: &str, standing: &str) -> Result<(Claim, State)> {
+    pub fn read(subject: &Subject, line: &str, standing: &str) -> Result<(Claim, State)> {
         let unreadable = |column: &str| {
             let id = subject.request_id();
             let what = format!("refusals.{column} of {id} is nothing that this program knows; upgrade it");
@@ -60,9 +60,9 @@ impl Refusal {
         };
         // A line that was kept says its time.
         let clock = FixedClock(Timestamp::UNIX_EPOCH);
-        let update = jsonl::parse(tried).and_then(|update| update.check(&clock));
+        let update = jsonl::parse(line).and_then(|update| update.check(&clock));
         let claim = update.ok().filter(|claim| claim.subject() == subject);
-        let claim = claim.ok_or_else(|| unreadable("tried"))?;
+        let claim = claim.ok_or_else(|| unreadable("line"))?;
         let standing = State::from_name(subject.is_vm(), standing).ok_or_else(|| unreadable("standing"))?;
         Ok((claim, standing))
     }
@@ -73,7 +73,7 @@ impl Refusal {
 struct Columns<'r> {
     request_id: Uuid,
     domain_name: Option<&'r str>,
-    state: &'static str,
+    tried: &'static str,
     attempt: Attempt,
     standing: &'static str,
     tries: u64,
@@ -99,7 +99,7 @@ impl Serialize for Refusal {
         Columns {
             request_id: claim.subject().request_id(),
             domain_name: claim.subject().vm_name(),
-            state: claim.state().name(),
+            tried: claim.state().name(),
             attempt: claim.attempt(),
             standing: self.standing.name(),
             tries: self.tries,
@@ -139,8 +139,8 @@ mod tests {
         assert_eq!(read, (claim.clone(), State::Vm(VmState::Stopped)));
         let other = Subject::new(Uuid::from_u128(8), "vm-7");
         for (subject, line, standing, column) in [
-            (&other, line.as_str(), "stopped", "tried"),
-            (claim.subject(), "{}", "stopped", "tried"),
+            (&other, line.as_str(), "stopped", "line"),
+            (claim.subject(), "{}", "stopped", "line"),
             (claim.subject(), line.as_str(), "succeeded", "standing"),
         ] {
             let error = Refusal::read(subject, line, standing).unwrap_err();
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(json["domain_name"], "vm-7");
         assert_eq!(json["attempt"], 3);
         assert_eq!(
-            (&json["state"], &json["standing"]),
+            (&json["tried"], &json["standing"]),
             (&"failed".into(), &"stopped".into())
         );
         assert_eq!(json["overlay_path"], "/d");

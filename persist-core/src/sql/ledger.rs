@@ -7,14 +7,14 @@ use super::{Dialect, EVENTS};
 /// What was tried in vain.
 pub const REFUSALS: &str = "refusals";
 
-/// The columns of that table, in the order in which the list gives them back. `tried` is a line of the exchange format.
+/// The columns of that table, in the order in which the list gives them back. `line` is the update in the exchange format.
 pub const REFUSAL_COLUMNS: [&str; 9] = [
     "request_id",
     "domain_name",
     "rank",
-    "state",
-    "standing",
     "tried",
+    "standing",
+    "line",
     "tries",
     "first_at",
     "last_at",
@@ -37,13 +37,13 @@ pub fn keep(dialect: Dialect, prefix: &str) -> String {
     format!(
         "INSERT INTO {prefix}{REFUSALS} AS r ({columns}) SELECT u.*, c.now, c.now FROM {source}, \
          (SELECT {now} AS now) AS c WHERE true ORDER BY 1, 2, 3, 4 \
-         ON CONFLICT (request_id, domain_name, rank, state) DO UPDATE SET standing = excluded.standing, \
+         ON CONFLICT (request_id, domain_name, rank, tried) DO UPDATE SET standing = excluded.standing, \
          tries = r.tries + excluded.tries, last_at = excluded.last_at"
     )
 }
 
 /// A page, the latest first. Parameters: the key of the index that it begins behind (`last_at`, `request_id`,
-/// `domain_name`, `rank`, `state`), the most rows, and with `of_one` a request id.
+/// `domain_name`, `rank`, `tried`), the most rows, and with `of_one` a request id.
 pub fn refusals(dialect: Dialect, prefix: &str, of_one: bool) -> String {
     let p = |number| parameter(dialect, number);
     let columns = REFUSAL_COLUMNS.join(", ");
@@ -55,8 +55,8 @@ pub fn refusals(dialect: Dialect, prefix: &str, of_one: bool) -> String {
     let begin: Vec<_> = (1..=5).map(p).collect();
     format!(
         "SELECT {columns} FROM {prefix}{REFUSALS} WHERE {filter}\
-         (last_at, request_id, domain_name, rank, state) < ({}) \
-         ORDER BY last_at DESC, request_id DESC, domain_name DESC, rank DESC, state DESC LIMIT {}",
+         (last_at, request_id, domain_name, rank, tried) < ({}) \
+         ORDER BY last_at DESC, request_id DESC, domain_name DESC, rank DESC, tried DESC LIMIT {}",
         begin.join(", "),
         p(6)
     )
