@@ -82,6 +82,15 @@ pub(crate) fn lacking(connection: &Connection, failed: Failed, table: &str, need
     failed
 }
 
+/// The tables, be it itself, of which a foreign key is to this one.
+pub(crate) fn referring(connection: &Connection, table: &str) -> Result<Vec<String>, Failed> {
+    let sql = "SELECT s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+               WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE ORDER BY s.name";
+    let mut select = connection.prepare_cached(sql)?;
+    let names = select.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
 /// The identity of the store.
 pub(crate) fn instance_id(connection: &Connection) -> Result<Uuid, Failed> {
     let id = meta(connection, "instance_id")?.and_then(|value| value.parse().ok());
