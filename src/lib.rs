@@ -52,6 +52,7 @@ mod heal;
 mod persist;
 mod powers;
 mod recover;
+mod refusals;
 mod retention;
 mod schema;
 mod scheme;

@@ -2,7 +2,8 @@
 
 use persist_core::{
     ChangePosition, ChangeQuery, Changed, Changes, DbUrl, Error, ErrorKind, Finding, Heartbeat, Inspect,
-    Marks, Orphan, OrphanQuery, Owner, Owners, Page, PersistBackend, Result,
+    Ledger, Marks, Orphan, OrphanQuery, Owner, Owners, Page, PersistBackend, Refusal, RefusalQuery, Result,
+    Tried,
 };
 
 use crate::switch::Switch;
@@ -13,6 +14,7 @@ pub(crate) struct Powers {
     pub(crate) schema: bool,
     pub(crate) changes: bool,
     pub(crate) owners: bool,
+    pub(crate) ledger: bool,
     pub(crate) inspect: bool,
     pub(crate) marks: bool,
 }
@@ -25,6 +27,7 @@ impl Powers {
             schema: !in_memory,
             changes: true,
             owners: true,
+            ledger: true,
             inspect: !in_memory,
             marks: true,
         }
@@ -36,6 +39,7 @@ impl Powers {
             schema: driver.schema().is_some(),
             changes: driver.changes().is_some(),
             owners: driver.owners().is_some(),
+            ledger: driver.ledger().is_some(),
             inspect: driver.inspect().is_some(),
             marks: driver.marks().is_some(),
         }
@@ -100,6 +104,29 @@ impl Owners for Switch {
     async fn orphans(&self, query: &OrphanQuery) -> Result<Page<Orphan>> {
         self.read("orphans", |driver| async move {
             has(driver.owners())?.orphans(query).await
+        })
+        .await
+    }
+}
+
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a layer that forgets a method changes the contract"
+)]
+#[async_trait::async_trait]
+impl Ledger for Switch {
+    async fn keep(&self, tried: &[Tried]) -> Result<()> {
+        self.ask(
+            "keep",
+            |driver| async move { has(driver.ledger())?.keep(tried).await },
+        )
+        .await
+    }
+
+    /// Also while updates wait in a spool: what of them will be refused nobody knows yet.
+    async fn refusals(&self, query: &RefusalQuery) -> Result<Page<Refusal>> {
+        self.ask("refusals", |driver| async move {
+            has(driver.ledger())?.refusals(query).await
         })
         .await
     }

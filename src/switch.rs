@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::connector::Connector;
 use crate::heal::{Outages, heal};
 use crate::powers::Powers;
+use crate::refusals::Refusals;
 use crate::spool::{Spooling, drain};
 use modes::Modes;
 use stored::Stored;
@@ -81,6 +82,7 @@ pub(crate) struct Switch {
     unknown: AtomicU64,
     /// The last update since it got ready.
     stored: Stored,
+    pub(crate) refusals: Refusals,
     pub(crate) outages: Mutex<Outages>,
     stop: watch::Sender<bool>,
     /// True when closing has come to its end.
@@ -168,6 +170,7 @@ impl Switch {
             dropped: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             stored: Stored::never(),
+            refusals: Refusals::new(),
             outages: Mutex::new(Outages::new()),
             stop: watch::Sender::new(false),
             ended: watch::Sender::new(false),

@@ -6,6 +6,7 @@ mod flaky;
 mod held;
 mod outages;
 mod recover;
+mod refused;
 mod retention;
 mod spool;
 mod told;

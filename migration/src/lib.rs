@@ -19,6 +19,7 @@ mod endings;
 pub mod expected;
 mod history;
 pub mod known;
+mod ledger;
 mod migration;
 mod owners;
 mod ranks;
@@ -33,7 +34,7 @@ pub use migration::{Migration, Step, rebuilt};
 use persist_core::sql::Dialect;
 
 /// The version that `min_reader` and `min_writer` of a database are compared with: how many migrations are known.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// The migrations for this database, in their order.
 pub fn list(dialect: Dialect) -> Vec<Migration> {
@@ -45,6 +46,7 @@ pub fn list(dialect: Dialect) -> Vec<Migration> {
         room::migration(dialect),
         changes::migration(dialect),
         owners::migration(dialect),
+        ledger::migration(dialect),
     ]
 }
 

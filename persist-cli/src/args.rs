@@ -9,21 +9,22 @@ use crate::bench::{self, BenchArgs};
 use crate::copy::{self, CopyArgs};
 use crate::doctor::{self, DoctorArgs};
 use crate::exit::Code;
-use crate::import::ImportArgs;
+use crate::import::{self, ImportArgs};
 use crate::job::{self, JobArgs};
-use crate::jobs::JobsArgs;
-use crate::migrate::MigrateAction;
+use crate::jobs::{self, JobsArgs};
+use crate::migrate::{self, MigrateAction};
 use crate::orphans::{self, OrphansArgs};
 use crate::prune::{self, PruneArgs};
 use crate::record::RecordWhat;
 use crate::recover::{self, RecoverArgs};
+use crate::refusals::{self, RefusalsArgs};
 #[cfg(feature = "serve")]
 use crate::serve::{self, ServeArgs};
 #[cfg(feature = "spool")]
 use crate::spool::{self, SpoolAction};
 use crate::stats::{self, StatsArgs};
 use crate::verify::{self, VerifyArgs};
-use crate::vms::VmsArgs;
+use crate::vms::{self, VmsArgs};
 use crate::watch::{self, WatchArgs};
 use crate::{span, talk};
 
@@ -34,6 +35,22 @@ Database: --database-url, else PERSIST_DATABASE_URL, else DATABASE_URL, else sql
 
 Exit codes: 0 ok, 1 failed or some input invalid, 2 usage, 3 not found, 4 refused,
   5 database unavailable, 6 schema mismatch.";
+
+const EXPORT_AFTER_HELP: &str = "\
+Example: a copy of the day, and a proof that nothing of it changed since
+  persist export | tee today.jsonl | sha256sum";
+
+const RECORD_AFTER_HELP: &str = "\
+Example:
+  persist record job $ID running --actor \"$HOSTNAME\"";
+
+const HEALTH_AFTER_HELP: &str = "\
+Example, for a script that waits for the database:
+  until persist -q health; do sleep 1; done";
+
+const COMPLETIONS_AFTER_HELP: &str = "\
+Example:
+  persist completions bash > /etc/bash_completion.d/persist";
 
 /// Durable state of CI jobs and VMs: late, repeated and racing updates end in the same rows
 #[derive(Parser)]
@@ -80,18 +97,22 @@ pub(crate) enum Format {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Record updates from JSONL files; safe to repeat
+    #[command(after_help = import::AFTER_HELP)]
     Import(ImportArgs),
     /// Print the whole history as JSONL, for `import` anywhere
+    #[command(after_help = EXPORT_AFTER_HELP)]
     Export,
     /// Record one update from flags, for shell hooks
-    #[command(arg_required_else_help = true)]
+    #[command(arg_required_else_help = true, after_help = RECORD_AFTER_HELP)]
     Record {
         #[command(subcommand)]
         what: RecordWhat,
     },
     /// List jobs
+    #[command(after_help = jobs::AFTER_HELP)]
     Jobs(JobsArgs),
     /// List VMs
+    #[command(after_help = vms::AFTER_HELP)]
     Vms(VmsArgs),
     /// Tell the story of a job: its VMs, its timeline, how long it waited and ran, and what is odd; also as of a time
     #[command(after_help = job::AFTER_HELP)]
@@ -99,6 +120,9 @@ pub(crate) enum Command {
     /// List live jobs and VMs that nobody seems to see to
     #[command(after_help = orphans::AFTER_HELP)]
     Orphans(OrphansArgs),
+    /// List updates that were refused: what was tried, and what stands
+    #[command(after_help = refusals::AFTER_HELP)]
+    Refusals(RefusalsArgs),
     /// End what nobody sees to any more
     #[command(arg_required_else_help = true, after_help = recover::AFTER_HELP)]
     Recover(RecoverArgs),
@@ -106,7 +130,7 @@ pub(crate) enum Command {
     #[command(after_help = watch::AFTER_HELP)]
     Watch(WatchArgs),
     /// Look at the schema, bring it up, take it down
-    #[command(arg_required_else_help = true)]
+    #[command(arg_required_else_help = true, after_help = migrate::AFTER_HELP)]
     Migrate {
         #[command(subcommand)]
         action: MigrateAction,
@@ -144,8 +168,10 @@ pub(crate) enum Command {
     #[command(after_help = serve::AFTER_HELP)]
     Serve(ServeArgs),
     /// Ask the database how it is, within two seconds
+    #[command(after_help = HEALTH_AFTER_HELP)]
     Health,
     /// Print a completion script
+    #[command(after_help = COMPLETIONS_AFTER_HELP)]
     Completions {
         /// For this shell
         shell: Shell,

@@ -27,8 +27,8 @@ Examples:
   persist artefacts --overdue --grace 2h            what should have been removed by now
   persist artefacts --check-dir /var/lib/ci/overlays
 
-in_use: its VM is prepared or running. kept: its VM has ended, its job is live or ended within the grace. overdue: neither.
-With --check-dir: a leak is a file that no VM needs, a stranger one that no VM reported, a ghost a file that is needed and
+in_use: its VM is prepared or running. kept: its VM has ended, its job is live or ended within the grace. overdue: neither. \
+With --check-dir: a leak is a file that no VM needs, a stranger one that no VM reported, a ghost a file that is needed and \
 not there. Nothing is deleted.
 
 Exit codes: 0; with --check-dir 1 where there is a leak or a ghost.";

@@ -29,7 +29,11 @@ use result::Run;
 pub(crate) const AFTER_HELP: &str = "\
 little ms (littles_law_us): callers / rate, the time of a call on average by Little's law.
   A p99 below twice this means a fair queue.
-batch: updates of a commit. Latencies are true to three digits, those of the warm-up left out.";
+batch: updates of a commit. Latencies are true to three digits, those of the warm-up left out.
+
+Examples:
+  persist bench --callers 1,64,1024
+  persist --format json bench --callers 64 --mix full --read-share 0.5";
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {

@@ -18,10 +18,10 @@ Examples:
   persist copy sqlite://persist.db postgres://ci@db/ci
   OLD=postgres://… NEW=postgres://… persist copy env:OLD env:NEW
 
-The source may be written meanwhile; what changed is copied until nothing is left. Killed, it goes on where it was. At the end
+The source may be written meanwhile; what changed is copied until nothing is left. Killed, it goes on where it was. At the end \
 every slot is compared. Run it again after the last writer has moved: the second run is short, and its 'equal' is final.
 
-Exit codes: 0 every slot of the source stands in the target, 1 some changed too fast to be proven, 4 the target says something
+Exit codes: 0 every slot of the source stands in the target, 1 some changed too fast to be proven, 4 the target says something \
 else in some, which are listed and left as they are.";
 
 #[derive(Args)]

@@ -11,8 +11,8 @@ use crate::talk;
 use crate::visible::{visible, visible_lines};
 
 pub(crate) const AFTER_HELP: &str = "\
-Exit code: 0 where nothing is above info, 1 where a warning or an error is left; 5 and 6 as everywhere.
-A look changes nothing, and a SQLite file is opened to read. --fix runs only what loses nothing and holds nobody up
+Exit code: 0 where nothing is above info, 1 where a warning or an error is left; 5 and 6 as everywhere. \
+A look changes nothing, and a SQLite file is opened to read. --fix runs only what loses nothing and holds nobody up \
 for long; it looks again before each, and once more at the end. All else is for a person to run, after a look at why.
 
 Examples:

@@ -19,6 +19,13 @@ use crate::exit::{Code, Failure};
 use crate::{signals, talk};
 use report::Report;
 
+pub(crate) const AFTER_HELP: &str = "Examples:
+  persist import day.jsonl
+  zcat *.jsonl.gz | persist import -
+  persist import --outcomes day.jsonl             each line's outcome, as soon as it is durable
+
+A line: {\"job\":{\"request_id\":\"0190c2f4-0000-7000-8000-000000000001\",\"state\":\"queued\"}}";
+
 #[derive(Args)]
 pub(crate) struct ImportArgs {
     /// Files of updates, a JSON object a line; - is stdin, and so is no file

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use comfy_table::{Cell, Table};
-use persist::{AsOf, Clock as _, IdRange, PersistExt as _, Run, Step, Story, SystemClock, Timestamp, Vm};
+use persist::{
+    AsOf, Clock as _, IdRange, PersistBackend, PersistExt as _, Refusal, Run, Step, Story, SystemClock,
+    Timestamp, Vm, time,
+};
 use uuid::Uuid;
 
 use crate::args::Format;
@@ -40,9 +43,8 @@ pub(crate) struct JobArgs {
 }
 
 pub(crate) async fn run(args: JobArgs, context: &mut Context) -> Result<Code, Failure> {
-    let ids = IdRange::of_prefix(&args.id).map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
     let backend = context.database.for_reading().await?;
-    let id = only_one(&args.id, &backend.request_ids(ids, CANDIDATES + 1).await?)?;
+    let id = named(&*backend, &args.id).await?;
     let as_of = args.at.map(AsOf::At).or(args.recorded_at.map(AsOf::RecordedAt));
     let story = backend.explain(id, as_of).await?;
     backend.close().await?;
@@ -60,6 +62,12 @@ pub(crate) async fn run(args: JobArgs, context: &mut Context) -> Result<Code, Fa
         Format::Json | Format::Jsonl => context.out.json(&story)?,
     }
     Ok(Code::Ok)
+}
+
+/// The one job whose id is this or begins so.
+pub(crate) async fn named(backend: &dyn PersistBackend, prefix: &str) -> Result<Uuid, Failure> {
+    let ids = IdRange::of_prefix(prefix).map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
+    only_one(prefix, &backend.request_ids(ids, CANDIDATES + 1).await?)
 }
 
 fn only_one(prefix: &str, found: &BTreeSet<Uuid>) -> Result<Uuid, Failure> {
@@ -134,7 +142,7 @@ fn print(context: &mut Context, story: &Story, now: Timestamp) -> Result<(), Fai
     }
     context.out.line("")?;
     print_timeline(context, &story.timeline)?;
-    if !story.oddities.is_empty() {
+    if !story.oddities.is_empty() || story.refusals.iter().flatten().next().is_some() {
         context.out.line("")?;
     }
     for oddity in &story.oddities {
@@ -142,7 +150,33 @@ fn print(context: &mut Context, story: &Story, now: Timestamp) -> Result<(), Fai
         let line = format!("odd: {who}, attempt {}: {}", oddity.attempt, oddity.what);
         context.out.line(&line)?;
     }
+    for refusal in story.refusals.iter().flatten() {
+        context.out.line(&refused(refusal))?;
+    }
     Ok(())
+}
+
+/// A refusal in words.
+fn refused(refusal: &Refusal) -> String {
+    let claim = &refusal.claim;
+    let who = claim.subject().vm_name().map_or("job".into(), visible);
+    let mut line = format!(
+        "refused: {who}, attempt {}: {} at {}, as {} stands",
+        claim.attempt(),
+        claim.state(),
+        time::format(claim.at()),
+        refusal.standing
+    );
+    if let Some(actor) = claim.actor() {
+        line.push_str(&format!(", by {}", visible(actor)));
+    }
+    if let Some(reason) = claim.reason() {
+        line.push_str(&format!(" ({})", visible(reason)));
+    }
+    if refusal.tries > 1 {
+        line.push_str(&format!(", {} times", refusal.tries));
+    }
+    line
 }
 
 /// How long an attempt waited and ran, where that is known.

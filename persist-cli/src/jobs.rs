@@ -8,6 +8,11 @@ use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::listing;
 
+pub(crate) const AFTER_HELP: &str = "Examples:
+  persist jobs --state queued,running
+  persist jobs --repo-url https://example.org/acme/app.git --since 7d
+  persist --format jsonl jobs --all | jq -r .request_id";
+
 #[derive(Args)]
 pub(crate) struct JobsArgs {
     #[arg(long, value_delimiter = ',', value_parser = JobState::parse, help = state_words::<JobState>("Any of these, repeated or with commas"))]

@@ -22,6 +22,7 @@ mod output;
 mod prune;
 mod record;
 mod recover;
+mod refusals;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
@@ -77,6 +78,7 @@ async fn command(command: Command, context: &mut Context) -> Result<Code, Failur
         Command::Vms(args) => vms::run(args, context).await,
         Command::Job(args) => job::run(args, context).await,
         Command::Orphans(args) => orphans::run(args, context).await,
+        Command::Refusals(args) => refusals::run(args, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Watch(args) => watch::run(args, context).await,
         Command::Migrate { action } => migrate::run(action, context).await,

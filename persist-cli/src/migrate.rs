@@ -12,15 +12,42 @@ use crate::table::{self, Heading::Fixed, Heading::Text};
 use crate::talk;
 use crate::visible::visible_lines;
 
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  persist migrate status
+  persist migrate plan > for-the-owner.sql
+  persist migrate up";
+
+const UP_AFTER_HELP: &str = "\
+Example, as the owner of the tables where the orchestrator's role may not change them:
+  PERSIST_DATABASE_URL=postgres://persist_owner@db/ci persist migrate up";
+
+const DOWN_AFTER_HELP: &str = "\
+Examples:
+  persist migrate down --steps 1
+  persist migrate down --all --yes                and the history is gone: export it before";
+
+const STATUS_AFTER_HELP: &str = "\
+Example:
+  persist --format json migrate status | jq '.pending | length'";
+
+const PLAN_AFTER_HELP: &str = "\
+Example:
+  persist migrate plan > for-the-owner.sql";
+
 #[derive(Subcommand)]
 pub(crate) enum MigrateAction {
     /// Apply what is pending; safe to run from many places at once
+    #[command(after_help = UP_AFTER_HELP)]
     Up,
     /// Revert migrations: the history goes, the current rows keep their first columns
+    #[command(after_help = DOWN_AFTER_HELP)]
     Down(DownArgs),
     /// List what is applied and what is pending
+    #[command(after_help = STATUS_AFTER_HELP)]
     Status,
     /// Print the SQL that up would run
+    #[command(after_help = PLAN_AFTER_HELP)]
     Plan,
 }
 

@@ -15,11 +15,23 @@ use crate::exit::{Code, Failure};
 use crate::span::parse_moment;
 use crate::talk;
 
+const JOB_AFTER_HELP: &str = "\
+Examples:
+  persist record job $ID queued --repo-url \"$REPO\" --commit-sha \"$SHA\"
+  persist record job $ID succeeded --attempt current
+  persist record job $ID failed --attempt next --reason 'the first report was wrong'";
+
+const VM_AFTER_HELP: &str = "\
+Example:
+  persist record vm $ID vm-7 prepared --backend libvirt --overlay-path /var/lib/ci/vm-7.qcow2";
+
 #[derive(Subcommand)]
 pub(crate) enum RecordWhat {
     /// A job was in a state
+    #[command(after_help = JOB_AFTER_HELP)]
     Job(RecordJob),
     /// A VM was in a state
+    #[command(after_help = VM_AFTER_HELP)]
     Vm(RecordVm),
 }
 

@@ -13,8 +13,8 @@ use crate::orphans::WhichOrphans;
 const REPORTER: &str = "persist:recover";
 
 pub(crate) const AFTER_HELP: &str = "\
-Jobs become lost, VMs failed, in their current attempts. What is reported later all the same
-heals a job, and a VM still becomes destroyed. Only what is stored changes: a VM that runs on is
+Jobs become lost, VMs failed, in their current attempts. What is reported later all the same \
+heals a job, and a VM still becomes destroyed. Only what is stored changes: a VM that runs on is \
 to be destroyed by hand. After an outage of the database let the orchestrators beat again first.
 
 Example: look, then end what a host that burned down has left

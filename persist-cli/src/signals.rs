@@ -1,4 +1,4 @@
-//! Ending in order: the first signal asks, the second ends at once.
+//! Ending in order: the first signal asks, the second ends at once; and the end of who reads.
 
 use tokio::sync::watch;
 
@@ -45,4 +45,35 @@ pub(crate) fn listen() -> std::io::Result<Stop> {
         }
     });
     Ok(stop)
+}
+
+/// Ends when nobody reads the output any more, also while there is nothing to print. Never, where that can't be known.
+#[cfg(unix)]
+pub(crate) async fn unread() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::io::Errno;
+    let (gone, told) = tokio::sync::oneshot::channel();
+    // Of the program's length: nothing ends its waiting but what it waits for.
+    std::thread::spawn(move || {
+        let output = std::io::stdout();
+        // That the other end went is told without being asked for.
+        let mut ends = [PollFd::new(&output, PollFlags::empty())];
+        let mut polled = poll(&mut ends, None);
+        while polled == Err(Errno::INTR) {
+            polled = poll(&mut ends, None);
+        }
+        if polled.is_ok() {
+            // Who waited may have ended for another reason.
+            let _ = gone.send(());
+        }
+    });
+    if told.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Ends when nobody reads the output any more: it is known at the next line only.
+#[cfg(not(unix))]
+pub(crate) async fn unread() {
+    std::future::pending::<()>().await;
 }

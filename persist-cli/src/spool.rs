@@ -26,9 +26,13 @@ use crate::visible::{visible, visible_json};
 const PAGE: u32 = 1_000;
 
 pub(crate) const AFTER_HELP: &str = "\
-A running orchestrator replays its spool by itself; status, list and export look at it meanwhile, and replay
-and discard-dead want it stopped. A spool belongs to the database that it was filled for: where that one is
-gone for good, export it, import the lines into the new one, and move the file away.";
+A running orchestrator replays its spool by itself; status, list and export look at it meanwhile, and replay \
+and discard-dead want it stopped. A spool belongs to the database that it was filled for: where that one is \
+gone for good, export it, import the lines into the new one, and move the file away.
+
+Examples:
+  persist spool status --spool /var/lib/ci/spool.db
+  persist spool export --spool /var/lib/ci/spool.db | persist import -";
 
 #[derive(Subcommand)]
 pub(crate) enum SpoolAction {

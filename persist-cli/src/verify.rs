@@ -27,9 +27,9 @@ Examples:
   persist verify --save ci-2026-11.digest   the same, and a digest of the history for later
   persist verify --against ci-2026-11.digest
 
-What it proves: that each current row is the fold of its slots; with a digest, that each slot which was recorded until a
-minute before it was saved is there and says what it said, blanks that were filled since aside. What it does not: that what
-was reported is true; anything of slots younger than the digest; that whoever can write the database did not also replace
+What it proves: that each current row is the fold of its slots; with a digest, that each slot which was recorded until a \
+minute before it was saved is there and says what it said, blanks that were filled since aside. What it does not: that what \
+was reported is true; anything of slots younger than the digest; that whoever can write the database did not also replace \
 the digest. Keep it, or the number that --save prints, where they can't.
 
 Exit codes: 0 all is well, 1 something is not.";

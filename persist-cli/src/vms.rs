@@ -9,6 +9,10 @@ use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::listing;
 
+pub(crate) const AFTER_HELP: &str = "Examples:
+  persist vms --state prepared,running
+  persist vms --job 0190c2f4-0000-7000-8000-000000000001";
+
 #[derive(Args)]
 pub(crate) struct VmsArgs {
     /// VMs of this job

@@ -16,11 +16,11 @@ use crate::signals;
 use crate::visible::visible;
 
 pub(crate) const AFTER_HELP: &str = "\
-Every slot that is claimed or filled, by whatever process, once each and in an order in which nothing is missed;
-what a prune removes is not told. --format json prints as jsonl does: the columns of the slot and a cursor.
-Ends with SIGINT or SIGTERM, at the first line that it can't print as its output is closed, and with exit code 1
-where slots that were not seen yet were pruned: begin again with --from start. While the database is away it waits.
-With --job or --state, what it passed over has no line: the last cursor may be an old one, after which more was
+Every slot that is claimed or filled, by whatever process, once each and in an order in which nothing is missed; \
+what a prune removes is not told. --format json prints as jsonl does: the columns of the slot and a cursor. \
+Ends with SIGINT or SIGTERM, when nobody reads its output any more, and with exit code 1 \
+where slots that were not seen yet were pruned: begin again with --from start. While the database is away it waits. \
+With --job or --state, what it passed over has no line: the last cursor may be an old one, after which more was \
 pruned than this would have printed, and to go on there ends with exit code 1 too.
 
 Example: go on where the last run ended
@@ -87,6 +87,7 @@ async fn watch(
     };
     let mut stop = signals::listen()?;
     let mut changes = pin!(backend.watch(from));
+    let mut unread = pin!(signals::unread());
     loop {
         let next = match changes.next().now_or_never() {
             Some(next) => next,
@@ -96,6 +97,7 @@ async fn watch(
                 tokio::select! {
                     next = changes.next() => next,
                     _ = stop.wait_for(Option::is_some) => None,
+                    () = &mut unread => return Ok(Code::Ok),
                 }
             }
         };

@@ -12,6 +12,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
@@ -115,6 +116,9 @@ pub trait Capabilities {
 
     /// Heartbeats and orphans; `None` for a store that keeps none.
     fn owners(&self) -> Option<&dyn Owners>;
+
+    /// What was refused; `None` for a store that keeps no account of it.
+    fn ledger(&self) -> Option<&dyn Ledger>;
 
     /// What is not as it should be; `None` for a store in which nothing can be.
     fn inspect(&self) -> Option<&dyn Inspect>;

@@ -1,5 +1,6 @@
 //! The power to be watched: what changed, in an order in which nothing appears behind a reader.
 
+mod bell;
 mod horizon;
 
 use std::fmt::Debug;
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::bell::Bell;
 pub use self::horizon::Horizon;
 use crate::cursor::{self, Cursor, Position};
 use crate::error::{Error, Result};

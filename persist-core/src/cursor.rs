@@ -39,6 +39,15 @@ pub enum Position {
     /// Among the orphans.
     #[serde(rename = "o")]
     Orphan(Uuid, String),
+    /// Among the refusals.
+    #[serde(rename = "r")]
+    Refusal(
+        #[serde(with = "time::rfc3339")] Timestamp,
+        Uuid,
+        String,
+        i64,
+        String,
+    ),
 }
 
 const VERSION: u8 = 1;

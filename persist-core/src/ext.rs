@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventQuery};
 use crate::job::{Job, JobQuery};
 use crate::jsonl;
+use crate::ledger::{Refusal, RefusalQuery};
 use crate::limits::LARGEST_PAGE;
 use crate::owners::{Orphan, OrphanQuery};
 use crate::page::{IdRange, Order, Page};
@@ -66,6 +67,17 @@ pub trait PersistExt: PersistBackend {
         })
     }
 
+    /// All refusals of a query, from its cursor on. `Unsupported` from a backend that keeps none.
+    fn all_refusals(&self, query: RefusalQuery) -> impl Stream<Item = Result<Refusal>> + Send {
+        pages(query.after.clone(), move |after| {
+            let query = query.clone().after(after).limit(LARGEST_PAGE);
+            async move {
+                let none = || Error::new(ErrorKind::Unsupported, "this backend keeps no refusals");
+                self.ledger().ok_or_else(none)?.refusals(&query).await
+            }
+        })
+    }
+
     /// The whole history in the exchange format, a line (without its line feed) each, ordered by
     /// (`request_id`, `domain_name`, rank): the same store gives the same lines on every backend.
     fn export(&self) -> impl Stream<Item = Result<String>> + Send {
@@ -74,7 +86,7 @@ pub trait PersistExt: PersistBackend {
             .map(|event| event.map(|event| jsonl::line(&event)))
     }
 
-    /// The story of a job and its VMs, now or as of a moment: attempts, waits, phases, gaps, and what is odd. `None` where
+    /// The story of a job and its VMs, now or as of a moment: attempts, waits, phases, gaps, what is odd and what was refused. `None` where
     /// nothing was reported (by then). Reads the history of this one job into memory, some 200 bytes a slot.
     ///
     /// ```
@@ -93,7 +105,17 @@ pub trait PersistExt: PersistBackend {
         async move {
             let events = self.all_events(EventQuery::default().request_id(request_id));
             let events: Vec<_> = events.try_collect().await?;
-            Ok(Story::of(request_id, events, as_of))
+            let Some(mut story) = Story::of(request_id, events, as_of) else {
+                return Ok(None);
+            };
+            let refusals = self.all_refusals(RefusalQuery::default().request_id(request_id));
+            match refusals.try_collect().await {
+                Ok(refusals) => story.refused(refusals, as_of),
+                // A schema without them, or a role that may not read them: the rest of the story is true.
+                Err(error) if keeps_none(&error) => {}
+                Err(error) => return Err(error),
+            }
+            Ok(Some(story))
         }
     }
 
@@ -175,6 +197,12 @@ pub trait PersistExt: PersistBackend {
 }
 
 impl<B: PersistBackend + ?Sized> PersistExt for B {}
+
+/// Whether an error of reading refusals says that this store has none to read, or none for this reader.
+fn keeps_none(error: &Error) -> bool {
+    use ErrorKind::{Auth, SchemaMismatch, Unsupported};
+    matches!(error.kind(), Auth | SchemaMismatch | Unsupported)
+}
 
 struct Walk<T, F> {
     fetch: F,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::attempt::Attempt;
 use crate::event::Event;
 use crate::job::Job;
+use crate::ledger::Refusal;
 use crate::merge;
 use crate::state::{JobState, State};
 use crate::subject::Subject;
@@ -38,6 +39,13 @@ impl AsOf {
             Self::RecordedAt(at) => event.recorded_at <= at,
         }
     }
+
+    fn has_refusal(self, refusal: &Refusal) -> bool {
+        match self {
+            Self::At(at) => refusal.claim.at() <= at,
+            Self::RecordedAt(at) => refusal.first_at <= at,
+        }
+    }
 }
 
 /// All that is known of a job and its VMs, now or as of a moment.
@@ -59,6 +67,8 @@ pub struct Story {
     pub spans: Vec<Span>,
     /// What is odd: gaps, clocks that disagree, endings that were corrected.
     pub oddities: Vec<Oddity>,
+    /// What was refused, by subject, slot and state; `None` where the store keeps no account of it, or none that may be read.
+    pub refusals: Option<Vec<Refusal>>,
 }
 
 /// A slot, and how long after the one before it.
@@ -138,7 +148,15 @@ impl Story {
             timeline: steps(events),
             spans,
             oddities,
+            refusals: None,
         })
+    }
+
+    /// Adds what was refused (by then).
+    pub fn refused(&mut self, mut refusals: Vec<Refusal>, as_of: Option<AsOf>) {
+        refusals.retain(|refusal| as_of.is_none_or(|as_of| as_of.has_refusal(refusal)));
+        refusals.sort_by(|a, b| a.key().cmp(&b.key()));
+        self.refusals = Some(refusals);
     }
 }
 

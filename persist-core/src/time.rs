@@ -39,6 +39,11 @@ impl Clock for FixedClock {
 /// 9999-12-31T23:59:59.999999Z in microseconds since 1970.
 const MAX_MICROS: i64 = 253_402_300_799_999_999;
 
+/// The latest time that there is, the end of the year 9999.
+pub fn latest() -> Timestamp {
+    from_micros(MAX_MICROS).expect("inside the range")
+}
+
 /// Cuts a time to microseconds and checks its range, 1970 to 9999.
 ///
 /// # Errors

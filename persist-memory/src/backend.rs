@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
     Bell, CHUNK, Capabilities, Changes, Claim, Clock, Error, ErrorKind, Event, EventQuery, Health, Inspect,
-    Job, JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema,
+    Job, JobQuery, Ledger, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema,
     SystemClock, Vm, VmKey, VmQuery, time,
 };
 use uuid::Uuid;
@@ -212,6 +212,10 @@ impl Capabilities for MemoryBackend {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
+        Some(self)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
         Some(self)
     }
 

@@ -18,6 +18,7 @@ mod backend;
 mod changes;
 mod event;
 mod job;
+mod ledger;
 mod marks;
 mod owners;
 mod state;

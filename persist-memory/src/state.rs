@@ -13,6 +13,7 @@ use persist_core::{
 use uuid::Uuid;
 
 use crate::event::{Recorded, Sequence};
+use crate::ledger::Refusals;
 use crate::vm;
 
 /// The whole store.
@@ -24,6 +25,7 @@ pub(crate) struct State {
     pub(crate) marks: BTreeMap<String, String>,
     /// Who beats, by name.
     pub(crate) owners: BTreeMap<String, Owner>,
+    pub(crate) refusals: Refusals,
     pub(crate) pruned: Horizon,
 }
 
@@ -41,6 +43,7 @@ impl State {
 
     /// Removes a job, its VMs and their history. The highest number that went.
     fn remove(&mut self, id: Uuid) -> i64 {
+        self.refusals.forget(id);
         let mut last = self.jobs.remove(&id, &mut self.sequence);
         for key in self.vms_of(id).map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             last = last.max(self.vms.remove(&key, &mut self.sequence));

@@ -4,8 +4,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use persist::PersistExt as _;
 use persist::shown::visible::visible_json;
-use persist::{PersistExt as _, Story};
 use serde::Serialize;
 
 use crate::app::App;
@@ -53,15 +53,15 @@ pub(crate) async fn jobs(State(app): State<App>, RawQuery(query): RawQuery) -> A
 pub(crate) async fn job(State(app): State<App>, path: Result<Path<String>, PathRejection>) -> Answer {
     let text = pages::id_of(path)?;
     let id = pages::resolve(&app, &text).await?;
-    let (events, is_cut) = pages::history(&app, id, MOST_SLOTS).await?;
+    let story = pages::story(&app, id, MOST_SLOTS).await?;
+    let (story, is_cut) = story.ok_or_else(|| pages::none(&text))?;
     if is_cut {
         let what = format!(
             "the history of this job has more than {MOST_SLOTS} slots; persist job {id} reads all of it"
         );
         return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "too_large", what));
     }
-    let none = || Failure::not_found(format!("no job's id is or begins with {text}"));
-    json(&Story::of(id, events, None).ok_or_else(none)?)
+    json(&story)
 }
 
 pub(crate) async fn vms(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {

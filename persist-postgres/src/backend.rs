@@ -6,8 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use persist_core::{
     CHUNK, Capabilities, Changes, Claim, Deadlines, Error, ErrorKind, Event, EventOrder, EventQuery, Health,
-    Inspect, Job, JobQuery, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result,
-    Schema, SystemClock, UpdateOutcome, Vm, VmKey, VmQuery,
+    Inspect, Job, JobQuery, Ledger, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned,
+    Result, Schema, SystemClock, UpdateOutcome, Vm, VmKey, VmQuery,
 };
 use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
@@ -18,6 +18,7 @@ use crate::config::PostgresConfig;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
 use crate::inspect::Inspector;
+use crate::ledger::Refused;
 use crate::marks::Marked;
 use crate::merge;
 use crate::migrate::Migrator;
@@ -41,6 +42,7 @@ pub struct PostgresBackend {
     migrator: Migrator,
     marks: Marked,
     keeper: Keeper,
+    ledger: Refused,
     inspector: Inspector,
     watched: Watched,
 }
@@ -86,6 +88,7 @@ impl PostgresBackend {
             migrator,
             marks,
             keeper: Keeper::new(&pool, config.deadlines, &prefix),
+            ledger: Refused::new(&pool, config.deadlines, &prefix),
             inspector,
             jobs: Points::over(&pool, &statements, config.deadlines.read, job::by_key),
             vms: Points::over(&pool, &statements, config.deadlines.read, vm::by_key),
@@ -281,6 +284,10 @@ impl Capabilities for PostgresBackend {
 
     fn owners(&self) -> Option<&dyn Owners> {
         Some(&self.keeper)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(&self.ledger)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

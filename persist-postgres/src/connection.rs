@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use persist_core::{Error, ErrorKind, FLUSHERS, Result, UpdateOutcome, end_of, metrics};
 use sqlx::ConnectOptions as _;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{PLANNER, PostgresConfig};
@@ -154,6 +154,22 @@ impl Pool {
             ))
         });
         result.map_err(|error| error.during(operation))
+    }
+
+    /// Runs a statement that stands for itself, and may be sent again.
+    pub(crate) async fn rows(
+        self: &Arc<Self>,
+        operation: &'static str,
+        deadline: Duration,
+        sql: &Arc<str>,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>> {
+        let sql = Arc::clone(sql);
+        self.run(operation, deadline, Scope::Single, move |session| {
+            let (sql, arguments) = (Arc::clone(&sql), arguments.clone());
+            Box::pin(async move { session.rows(sql, arguments).await })
+        })
+        .await
     }
 
     /// Runs `work` by a certain time, `deadline` from where the call began. Must be called in a task of its own.

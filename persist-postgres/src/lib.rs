@@ -18,6 +18,7 @@ pub mod event;
 mod inspect;
 pub mod job;
 mod lane;
+mod ledger;
 mod lock;
 mod marks;
 mod merge;

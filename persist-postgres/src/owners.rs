@@ -10,12 +10,11 @@ use persist_core::{
     Result, State, Subject, Timestamp,
 };
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Decode, Postgres, Row as _, Type};
 use uuid::Uuid;
 
 use crate::bind;
-use crate::connection::{Pool, Scope};
-use crate::row;
+use crate::connection::Pool;
+use crate::row::{self, value};
 
 /// The power of a store.
 #[derive(Debug)]
@@ -38,23 +37,6 @@ impl Keeper {
             orphans: sql::orphans(Dialect::Postgres, prefix).into(),
         }
     }
-
-    /// Runs one of the statements. Each stands for itself, and may be sent again.
-    async fn rows(
-        &self,
-        operation: &'static str,
-        deadline: Duration,
-        sql: &Arc<str>,
-        arguments: PgArguments,
-    ) -> Result<Vec<PgRow>> {
-        let sql = Arc::clone(sql);
-        self.pool
-            .run(operation, deadline, Scope::Single, move |session| {
-                let (sql, arguments) = (Arc::clone(&sql), arguments.clone());
-                Box::pin(async move { session.rows(sql, arguments).await })
-            })
-            .await
-    }
 }
 
 #[async_trait]
@@ -71,7 +53,9 @@ impl Owners for Keeper {
             // Both were checked to fit.
             bind::add(&mut arguments, beat.epoch.cast_signed())?;
             bind::add(&mut arguments, micros(beat.valid_for))?;
-            let rows = self.rows(OPERATION, self.deadlines.write, &self.heartbeat, arguments);
+            let rows = self
+                .pool
+                .rows(OPERATION, self.deadlines.write, &self.heartbeat, arguments);
             match rows.await?.first() {
                 Some(row) => owner(row, value(OWNERS, row, 3)?),
                 None => Err(beat.overtaken()),
@@ -81,7 +65,9 @@ impl Owners for Keeper {
     }
 
     async fn list(&self) -> Result<Vec<Owner>> {
-        let read = self.rows("owners", self.deadlines.read, &self.list, PgArguments::default());
+        let read = self
+            .pool
+            .rows("owners", self.deadlines.read, &self.list, PgArguments::default());
         let owners = read.await?;
         let owners = owners.iter().map(|row| owner(row, value(OWNERS, row, 5)?));
         owners
@@ -97,7 +83,9 @@ impl Owners for Keeper {
         let told = async {
             let query = query.check()?;
             let arguments = arguments(&query)?;
-            let rows = self.rows(OPERATION, self.deadlines.read, &self.orphans, arguments);
+            let rows = self
+                .pool
+                .rows(OPERATION, self.deadlines.read, &self.orphans, arguments);
             row::page(
                 rows.await?,
                 query.limit,
@@ -161,14 +149,6 @@ fn orphan(row: &PgRow) -> Result<Orphan> {
         value("events", row, 4)?,
         value("events", row, 5)?,
     ))
-}
-
-fn value<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
-    table: &'static str,
-    row: &'r PgRow,
-    column: usize,
-) -> Result<T> {
-    row.try_get(column).map_err(|_| row::undecodable(table))
 }
 
 /// As the statements count; at most a day, as was checked.

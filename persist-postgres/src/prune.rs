@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::bind::add;
 use crate::error::{Phase, classify};
+use crate::ledger;
 use crate::session::Session;
 
 /// The conditions of a checked request beyond its ids, which change under nobody's hands: of a job's own row, and of
@@ -155,12 +156,14 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
          ORDER BY gone.xid DESC, seq DESC LIMIT 1)) AS latest ON true"
     );
     let mut of_ids = PgArguments::default();
-    add(&mut of_ids, ids.into_iter().collect::<Vec<_>>())?;
+    let ids: Vec<_> = ids.into_iter().collect();
+    add(&mut of_ids, ids.clone())?;
     let gone = session.rows(sql, of_ids).await?;
     let first = gone
         .first()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a removal"))?;
     let pruned = Pruned::new(requests, jobs, vms, count(first, 0)?, more);
+    ledger::forget(session, prefix, &ids).await?;
     let may_note: bool = get(first, 1)?;
     let mut latest = Vec::new();
     for row in &gone {

@@ -3,6 +3,7 @@
 
 use persist_core::{Cursor, Error, ErrorKind, Page, Rank, Result};
 use sqlx::postgres::PgRow;
+use sqlx::{Decode, Postgres, Row as _, Type};
 use uuid::Uuid;
 
 const LONGEST_SHOWN: usize = 32;
@@ -39,6 +40,15 @@ pub(crate) fn undecodable(table: &'static str) -> Error {
     let what =
         format!("table {table} has columns of other types than this program; run persist migrate status");
     Error::new(ErrorKind::SchemaMismatch, what).with("table", table)
+}
+
+/// The value of a column.
+pub(crate) fn value<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
+    table: &'static str,
+    row: &'r PgRow,
+    column: usize,
+) -> Result<T> {
+    row.try_get(column).map_err(|_| undecodable(table))
 }
 
 /// The page of a statement that reads one row beyond `limit`. That row only tells whether more follow: it is

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use persist_core::{
-    CHUNK, Capabilities, Changes, Claim, Deadlines, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks,
-    Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome, Vm, VmKey,
-    VmQuery,
+    CHUNK, Capabilities, Changes, Claim, Deadlines, Event, EventQuery, Health, Inspect, Job, JobQuery,
+    Ledger, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, UpdateOutcome,
+    Vm, VmKey, VmQuery,
 };
 use rusqlite::Connection;
 use uuid::Uuid;
@@ -16,6 +16,7 @@ use crate::changes::Watched;
 use crate::config::SqliteConfig;
 use crate::error::Failed;
 use crate::inspect::Inspector;
+use crate::ledger::Refused;
 use crate::marks::Marked;
 use crate::migrate::Migrator;
 use crate::owners::Keeper;
@@ -31,6 +32,7 @@ pub struct SqliteBackend {
     migrator: Migrator,
     marks: Marked,
     keeper: Keeper,
+    ledger: Refused,
     inspector: Inspector,
     watched: Watched,
 }
@@ -72,6 +74,10 @@ impl SqliteBackend {
             store: Arc::clone(&store),
             deadlines,
         };
+        let ledger = Refused {
+            store: Arc::clone(&store),
+            deadlines,
+        };
         let inspector = Inspector {
             store: Arc::clone(&store),
             deadlines,
@@ -87,6 +93,7 @@ impl SqliteBackend {
             migrator,
             marks,
             keeper,
+            ledger,
             watched,
         })
     }
@@ -201,6 +208,10 @@ impl Capabilities for SqliteBackend {
 
     fn owners(&self) -> Option<&dyn Owners> {
         Some(&self.keeper)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(&self.ledger)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -26,6 +26,7 @@ mod event;
 mod flush;
 mod inspect;
 mod job;
+mod ledger;
 mod marks;
 mod merge;
 mod migrate;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use persist_core::sql::Dialect;
-use persist_core::{Deadlines, Down, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus};
+use persist_core::{Deadlines, Down, Error, ErrorKind, PlannedMigration, Result, Schema, SchemaStatus};
 use persist_migration::records::{Records, unconfirmed};
 use persist_migration::{Migration, Step, list};
 use rusqlite::Connection;
@@ -161,12 +161,34 @@ fn down_one(connection: &Connection, goal: usize, confirmed: bool) -> Result<Tur
     Ok(Turn::Done(migration.name))
 }
 
+/// The bundled SQLite honours foreign keys: `DROP TABLE` deletes all rows first, and with them what of others refers to them.
+fn refuse_referred(connection: &Connection, sql: &str) -> Result<(), Failed> {
+    let tables = sql
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("DROP TABLE "));
+    for table in tables.map(|table| table.trim_end_matches(';')) {
+        let from = records::referring(connection, table)?;
+        let Some(from) = from.iter().find(|from| !from.eq_ignore_ascii_case(table)) else {
+            continue;
+        };
+        let what = format!(
+            "a foreign key of table {from} points at {table}, which is to be made anew or dropped, and rows of {from} might go \
+             with it; nothing was changed: make {from} anew without it, migrate, and add it again"
+        );
+        return Err(Error::new(ErrorKind::SchemaMismatch, what).into());
+    }
+    Ok(())
+}
+
 /// Runs the steps of a migration.
 pub(crate) fn run(connection: &Connection, steps: &[Step]) -> Result<(), Failed> {
     for step in steps {
         match step {
             // Files are only ever our own.
-            Step::Sql(sql) | Step::Own(sql) => connection.execute_batch(sql)?,
+            Step::Sql(sql) | Step::Own(sql) => {
+                refuse_referred(connection, sql)?;
+                connection.execute_batch(sql)?;
+            }
             Step::Adopt => {
                 let rows = adopt::rows(connection)?;
                 tracing::debug!(rows, "rows became history");

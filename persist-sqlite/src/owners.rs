@@ -11,7 +11,7 @@ use persist_core::{
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use crate::error::{self, Failed};
+use crate::error::Failed;
 use crate::records;
 use crate::row::{Columns, NO_TIME, NOT_OF_TYPE, state_of};
 use crate::store::Store;
@@ -150,21 +150,5 @@ fn micros(span: std::time::Duration) -> i64 {
 
 /// The table comes with a migration that a store may lack: then that is what is wrong, and no bug.
 fn lacking(connection: &Connection, failed: Failed) -> Failed {
-    if let Failed::Driver(error) = &failed
-        && error::may_be_schema(error)
-        && let Ok(missing) = records::missing_of(connection, OWNERS, &OWNER_COLUMNS)
-        && !missing.is_empty()
-    {
-        let what = format!(
-            "the schema is not the one that this program needs: {} is missing; run persist migrate up, or bring back \
-             what was changed by hand",
-            if missing.len() == OWNER_COLUMNS.len() {
-                format!("table {OWNERS}")
-            } else {
-                missing.join(", ")
-            }
-        );
-        return Error::new(ErrorKind::SchemaMismatch, what).into();
-    }
-    failed
+    records::lacking(connection, failed, OWNERS, &OWNER_COLUMNS)
 }

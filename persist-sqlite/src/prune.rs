@@ -5,7 +5,7 @@ use persist_core::{JobState, Prune, Pruned};
 use rusqlite::{Connection, Statement};
 
 use crate::error::Failed;
-use crate::records;
+use crate::{ledger, records};
 
 /// The conditions of a checked request beyond its ids: of a job's own row, and of one VM's.
 struct Conditions {
@@ -95,9 +95,11 @@ pub(crate) fn remove(connection: &Connection, request: &Prune) -> Result<Pruned,
     for id in victims.iter().take(request.limit as usize) {
         last = last.max(latest.query_row([id], |row| row.get::<_, Option<i64>>(0))?);
     }
+    let gone: Vec<_> = victims.iter().take(request.limit as usize).cloned().collect();
     let pruned = of_tables(connection, request, victims, "DELETE FROM", |statement, id| {
         statement.execute([id]).map(|rows| rows as u64)
     })?;
+    ledger::forget(connection, &gone)?;
     if let Some(last) = last {
         records::raise_horizon(connection, last)?;
     }

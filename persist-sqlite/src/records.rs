@@ -7,7 +7,7 @@ use persist_migration::records::{Record, Records};
 use rusqlite::{Connection, OptionalExtension as _};
 use uuid::Uuid;
 
-use crate::error::Failed;
+use crate::error::{self, Failed};
 
 pub(crate) use persist_core::sql::SQLITE_NOW as NOW;
 
@@ -59,6 +59,36 @@ pub(crate) fn missing_of<C: AsRef<str>>(
         .map(AsRef::as_ref)
         .filter(|column| !present.contains(*column));
     Ok(lacks.map(|column| format!("{table}.{column}")).collect())
+}
+
+/// What failed, or that a table is not there which comes with a migration that a store may lack.
+pub(crate) fn lacking(connection: &Connection, failed: Failed, table: &str, needed: &[&str]) -> Failed {
+    if let Failed::Driver(error) = &failed
+        && error::may_be_schema(error)
+        && let Ok(missing) = missing_of(connection, table, needed)
+        && !missing.is_empty()
+    {
+        let what = format!(
+            "the schema is not the one that this program needs: {} is missing; run persist migrate up, or bring back \
+             what was changed by hand",
+            if missing.len() == needed.len() {
+                format!("table {table}")
+            } else {
+                missing.join(", ")
+            }
+        );
+        return Error::new(ErrorKind::SchemaMismatch, what).into();
+    }
+    failed
+}
+
+/// The tables, be it itself, of which a foreign key is to this one.
+pub(crate) fn referring(connection: &Connection, table: &str) -> Result<Vec<String>, Failed> {
+    let sql = "SELECT s.name FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
+               WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE ORDER BY s.name";
+    let mut select = connection.prepare_cached(sql)?;
+    let names = select.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 /// The identity of the store.

@@ -1,6 +1,6 @@
 //! From the spool into the database: order does not matter, and twice is harmless.
 
-use persist_core::{Claim, Error, ErrorKind, Outbox, Outcome, PersistBackend, Result};
+use persist_core::{Claim, Error, ErrorKind, Outbox, Outcome, PersistBackend, Result, Tried};
 
 /// Entries of one step: what a flush takes.
 const STEP: u32 = persist_core::CHUNK as u32;
@@ -118,6 +118,7 @@ pub(crate) async fn step(
         }
         match send(driver, &claims).await {
             Ok(outcomes) => {
+                keep_refused(driver, &claims, &outcomes).await;
                 outbox.done(&seqs).await.map_err(Met::Spool)?;
                 replayed.taken += seqs.len() as u64;
                 replayed.refused += tell_refused(&claims, &outcomes);
@@ -164,6 +165,16 @@ async fn bury(outbox: &dyn Outbox, seq: u64, error: &Error, replayed: &mut Repla
     outbox.bury(seq, error).await.map_err(Met::Spool)?;
     replayed.dead += 1;
     Ok(())
+}
+
+/// An account that can't be kept holds nothing up.
+async fn keep_refused(driver: &dyn PersistBackend, claims: &[Claim], outcomes: &[Outcome]) {
+    let tried = Tried::of(claims, outcomes);
+    if let Some(ledger) = driver.ledger().filter(|_| !tried.is_empty())
+        && let Err(error) = ledger.keep(&tried).await
+    {
+        tracing::warn!(kind = error.kind().name(), %error, "replayed updates were refused, which could not be kept");
+    }
 }
 
 fn tell_refused(claims: &[Claim], outcomes: &[Outcome]) -> u64 {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use persist_core::{
-    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks, Outcome, Owners,
-    Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Ledger, Marks, Outcome,
+    Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use uuid::Uuid;
 
@@ -83,6 +83,10 @@ impl Capabilities for AsItStands {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.0.owners()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.0.ledger()
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

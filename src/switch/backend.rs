@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use persist_core::{
-    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks,
-    Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery,
+    Ledger, Marks, Mode, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey,
+    VmQuery,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -149,6 +150,10 @@ impl Capabilities for Switch {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.powers.owners.then_some(self)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.powers.ledger.then_some(self)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -21,9 +21,25 @@ pub(crate) enum Drained {
 impl Switch {
     /// The updates of a call, in a future that its caller holds.
     pub(crate) async fn apply_unboxed(&self, claims: &[Claim]) -> Result<Vec<Outcome>> {
-        match self.only.as_ref().filter(|_| self.is_enabled()) {
+        let outcomes = match self.only.as_ref().filter(|_| self.is_enabled()) {
             Some(only) => only.apply(claims).await.inspect_err(|error| self.note(error)),
             None => self.apply_healing(claims).await,
+        }?;
+        if outcomes.iter().any(Self::is_refused) {
+            // Boxed, so that the many that are not refused hold no memory for it.
+            Box::pin(self.keep_refused(claims, &outcomes)).await;
+        }
+        Ok(outcomes)
+    }
+
+    fn is_refused(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Refused { .. })
+    }
+
+    async fn keep_refused(&self, claims: &[Claim], outcomes: &[Outcome]) {
+        // Without a driver by now there is nobody to keep it.
+        if let Ok((driver, _)) = self.reader("keep") {
+            self.refusals.keep(&*driver, claims, outcomes).await;
         }
     }
 

@@ -31,6 +31,7 @@ pub(super) struct Flaky {
     fails_after: Arc<Mutex<Option<u32>>>,
     beats: Arc<AtomicU32>,
     looks: Arc<AtomicU32>,
+    ledger: Failure,
     /// As its opener says.
     is_well: bool,
 }
@@ -135,6 +136,28 @@ impl Owners for Flaky {
     }
 }
 
+impl Flaky {
+    fn account(&self) -> Result<()> {
+        self.answer()?;
+        match *self.ledger.lock() {
+            Some(kind) => Err(Error::new(kind, "made to fail")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for Flaky {
+    async fn keep(&self, tried: &[Tried]) -> Result<()> {
+        self.account()?;
+        self.store().keep(tried).await
+    }
+    async fn refusals(&self, query: &RefusalQuery) -> Result<Page<Refusal>> {
+        self.account()?;
+        self.store().refusals(query).await
+    }
+}
+
 impl Capabilities for Flaky {
     fn schema(&self) -> Option<&dyn Schema> {
         None
@@ -145,6 +168,10 @@ impl Capabilities for Flaky {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
+        Some(self)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
         Some(self)
     }
 
@@ -189,6 +216,8 @@ pub(super) struct Opener {
     pub(super) beats: Arc<AtomicU32>,
     /// How often it was asked for changes.
     pub(super) looks: Arc<AtomicU32>,
+    /// What the account of refusals fails with.
+    pub(super) ledger: Failure,
     pub(super) panics: bool,
     /// Whether what it opens answers when asked for its health, whatever fails.
     pub(super) is_well: bool,
@@ -216,6 +245,7 @@ impl Opener {
             fails_after: Arc::default(),
             beats: Arc::default(),
             looks: Arc::default(),
+            ledger: Failure::default(),
             panics: false,
             is_well: false,
         }
@@ -232,6 +262,7 @@ impl Opener {
             fails_after: Arc::clone(&self.fails_after),
             beats: Arc::clone(&self.beats),
             looks: Arc::clone(&self.looks),
+            ledger: Arc::clone(&self.ledger),
             is_well: self.is_well,
         }
     }
@@ -255,6 +286,7 @@ pub(super) fn connector(open: Opener) -> Connector {
         name: "memory",
         powers: crate::powers::Powers {
             owners: true,
+            ledger: true,
             ..Default::default()
         },
         migrate: true,

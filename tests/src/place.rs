@@ -161,12 +161,14 @@ impl Place {
             format!(
                 "SELECT CAST(coalesce(r.state, '-') AS text) || ' of {table} at rank ' \
                  || coalesce(CAST(r.rank AS text), '-') || ', history at ' || coalesce(CAST(e.top AS text), '-') \
-                 FROM {table} r FULL JOIN (SELECT request_id, domain_name, max(rank) AS top, min(at) AS begun, \
+                 FROM (SELECT request_id, domain_name, max(rank) AS top, min(at) AS begun, \
                  max(at) AS latest FROM events WHERE domain_name {kind} '' GROUP BY request_id, domain_name) e \
-                 ON e.request_id = r.request_id AND e.domain_name = {name} \
+                 LEFT JOIN {table} r ON e.request_id = r.request_id AND e.domain_name = {name} \
                  WHERE r.rank IS DISTINCT FROM e.top OR r.created_at IS DISTINCT FROM e.begun \
                  OR r.updated_at IS DISTINCT FROM e.latest OR r.state IS DISTINCT FROM (SELECT x.state FROM events x \
-                 WHERE x.request_id = e.request_id AND x.domain_name = e.domain_name AND x.rank = e.top)"
+                 WHERE x.request_id = e.request_id AND x.domain_name = e.domain_name AND x.rank = e.top) \
+                 UNION ALL SELECT CAST(coalesce(r.state, '-') AS text) || ' of {table} without history' FROM {table} r \
+                 WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.request_id = r.request_id AND e.domain_name = {name})"
             )
         };
         let jobs = stray("jobs", "=", "''");

@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use persist_core::layer::{Faults, Faulty, Retrying};
 use persist_core::{
-    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks,
-    Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Error, ErrorKind, Event, EventQuery, Health, Inspect, Job, JobQuery,
+    Ledger, Marks, Outcome, Owners, Page, PersistBackend, Prune, Pruned, Result, Schema, Vm, VmKey, VmQuery,
 };
 use uuid::Uuid;
 
@@ -144,6 +144,10 @@ impl Capabilities for Noted {
         self.0.owners()
     }
 
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.0.ledger()
+    }
+
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.0.inspect()
     }
@@ -235,6 +239,10 @@ impl Capabilities for Retold {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.inner.owners()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger()
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -24,6 +24,8 @@ mod plans_postgres;
 mod plans_sqlite;
 #[path = "counters/prune.rs"]
 mod prune;
+#[path = "counters/refusals.rs"]
+mod refusals;
 #[path = "counters/syncs.rs"]
 mod syncs;
 #[path = "counters/wire.rs"]

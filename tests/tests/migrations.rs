@@ -5,9 +5,11 @@ mod peer;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use persist::{Down, ErrorKind, JobState};
 use persist_tests::cluster::{self, shared};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Running};
+use persist_tests::sample;
 use persist_tests::seed;
 use persist_tests::shape::{self, Shape};
 use rand::Rng as _;
@@ -319,4 +321,35 @@ async fn m10_a_migration_gives_way_on_a_busy_table_and_tries_again() {
     .await;
     run(&mut user, "COMMIT").await;
     assert!(migrator.end().ok().stdout.contains("up m"));
+}
+
+/// The file's SQLite honours foreign keys: rows of others that refer to ours would go with a table that is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_others_that_refer_to_ours_survive_every_migration() {
+    let place = Place::empty(Database::Sqlite);
+    let backend = place.migrated().await.unwrap();
+    let jobs = [1, 2].map(|n| sample::job(n, JobState::Queued));
+    backend.apply(&sample::claims(jobs).unwrap()).await.unwrap();
+    let schema = backend.schema().unwrap();
+    let all = u32::try_from(schema.status().await.unwrap().migrations.len()).unwrap();
+    place
+        .execute(
+            "CREATE TABLE notes (job BLOB REFERENCES JOBS(request_id) ON DELETE CASCADE, text TEXT); \
+             INSERT INTO notes SELECT request_id, 'mine' FROM jobs",
+        )
+        .await;
+    let down = Down::steps(all).confirmed(true);
+    let error = schema.down(down).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
+    for part in ["foreign key of table notes points at jobs", "nothing was changed"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(place.count("FROM notes").await, 2);
+    assert_eq!(place.count("FROM jobs").await, 2);
+    // Those that make no table anew went; and come back beside it.
+    schema.up().await.unwrap();
+    place::fold_holds(&backend).await;
+    place.execute("DROP TABLE notes").await;
+    schema.down(down).await.unwrap();
+    backend.close().await.unwrap();
 }

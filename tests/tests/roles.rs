@@ -1,6 +1,6 @@
 //! The roles of `docs/roles.sql`, each with the rights that it needs and no more.
 
-use persist::{ErrorKind, JobQuery, JobState, OnUnavailable, Persist, Prune};
+use persist::{ErrorKind, JobQuery, JobState, OnUnavailable, Persist, PersistExt as _, Prune};
 use persist_tests::cluster::{self, Cluster, Options};
 use persist_tests::{place, process, sample};
 
@@ -67,9 +67,19 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
     process::run(&mut process::persist(down)).ok();
     let newer = connect("persist_app").await.unwrap();
     let status = newer.backend().schema().unwrap().status().await.unwrap();
-    assert_eq!(status.pending(), ["m20261127_000007_owners"]);
+    assert_eq!(status.pending(), ["m20261128_000008_ledger"]);
     let queued = sample::job(4, JobState::Queued);
     assert_eq!(newer.record_job_state(queued).await.unwrap(), sample::CREATED);
+    // What it refuses then can't be kept, which costs nobody an answer; the story says that it does not know.
+    let refused = newer.record_job_state(sample::job(2, JobState::Failed)).await;
+    assert_eq!(refused.unwrap().name(), "refused");
+    let story = newer
+        .backend()
+        .explain(sample::id(2), None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(story.refusals, None);
     newer.close().await.unwrap();
     app.close().await.unwrap();
 

@@ -47,6 +47,7 @@ async fn both_databases_have_the_same_tables_columns_keys_and_indexes() {
             "persist_meta",
             "persist_migrations",
             "persist_owners",
+            "refusals",
             "vms"
         ]
     );

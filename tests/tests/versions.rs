@@ -106,8 +106,8 @@ async fn m8_without_the_right_to_create_the_error_says_what_to_run() {
     refused(true, ErrorKind::Auth, &["GRANT", &schema]).await;
     assert_eq!(shape::of(&owner).await, shape::Shape::new(), "nothing was made");
     let backend = owner.migrated().await.unwrap();
-    // The newest three are optional.
-    let down = persist::Down::steps(4).confirmed(true);
+    // The newest four are optional.
+    let down = persist::Down::steps(5).confirmed(true);
     backend.schema().unwrap().down(down).await.unwrap();
     shared().sql(&may_use).await;
     let older = shape::of(&owner).await;

@@ -1,5 +1,6 @@
 //! Ends every call by its deadline, whatever the backend under it does.
 
+mod ledger;
 mod owners;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
@@ -198,6 +200,10 @@ impl<B: PersistBackend + ?Sized> Capabilities for Deadlined<B> {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.inner.owners().map(|_| self as &dyn Owners)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger().map(|_| self as &dyn Ledger)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

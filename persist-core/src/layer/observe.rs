@@ -19,6 +19,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::metrics::{OPERATION_DURATION, OPERATIONS, SLOW_OPERATIONS, UPDATES};
 use crate::outcome::Outcome;
@@ -364,6 +365,10 @@ impl<B: PersistBackend + ?Sized> Capabilities for Observed<B> {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.inner.owners()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger()
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

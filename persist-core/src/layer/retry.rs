@@ -17,6 +17,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::metrics;
 use crate::outcome::Outcome;
@@ -257,6 +258,10 @@ impl<B: PersistBackend + ?Sized> Capabilities for Retrying<B> {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.inner.owners()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger()
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -145,6 +145,10 @@ impl Capabilities for Stub {
         Some(self)
     }
 
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        None
+    }
+
     fn inspect(&self) -> Option<&dyn Inspect> {
         None
     }

@@ -5,6 +5,7 @@
 
 mod event;
 mod job;
+mod ledger;
 mod merge;
 mod owners;
 mod select;
@@ -13,6 +14,7 @@ mod vm;
 
 pub use event::events;
 pub use job::{job, jobs};
+pub use ledger::{REFUSAL_COLUMNS, REFUSALS, forget_refusals, keep, refusals};
 pub use merge::slot_conflict;
 pub use owners::{ORPHAN_COLUMNS, OWNER_COLUMNS, OWNERS, SQLITE_NOW, heartbeat, orphans, owners};
 pub use select::Statement;

@@ -156,7 +156,7 @@ fn key(dialect: Dialect, column: &str) -> String {
     }
 }
 
-fn parameter(dialect: Dialect, number: usize) -> String {
+pub(super) fn parameter(dialect: Dialect, number: usize) -> String {
     match dialect {
         Dialect::Postgres => format!("${number}"),
         Dialect::Sqlite => format!("?{number}"),

@@ -157,7 +157,8 @@ fn missing(attempt: &[Event]) -> Option<Oddity> {
     if lacks(1) && ran {
         lacking.push(names[1]);
     }
-    let what = format!("{} was never reported", lacking.join(" and "));
+    let verb = if lacking.len() > 1 { "were" } else { "was" };
+    let what = format!("{} {verb} never reported", lacking.join(" and "));
     (!lacking.is_empty()).then(|| Oddity::new(OddityKind::StateMissing, first, what))
 }
 

@@ -6,8 +6,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use chrono::TimeDelta;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use persist::shown::span::human;
-use persist::{Event, EventQuery, IdRange, PersistExt as _, Step, Story, Timestamp, limits};
+use persist::{
+    ErrorKind, Event, EventQuery, IdRange, PersistExt as _, Refusal, RefusalQuery, Step, Story, Timestamp,
+    limits,
+};
 use uuid::Uuid;
 
 use super::{Shell, page};
@@ -19,6 +23,8 @@ use crate::shown::{Badge, JobRow, Moment, VmRow};
 
 /// Slots of a job that a page shows. Some jobs are run again for ever.
 const MOST_SLOTS: usize = 2_000;
+/// Refusals that are told, of which a slot has three at most.
+const MOST_REFUSALS: usize = 3 * MOST_SLOTS;
 /// Ids that are told where the beginning of one names several.
 const CANDIDATES: u32 = 10;
 
@@ -56,6 +62,34 @@ impl Slot {
     }
 }
 
+/// What was tried in vain.
+struct Refused {
+    tried: Badge,
+    standing: Badge,
+    vm: Option<String>,
+    attempt: u32,
+    actor: Option<String>,
+    reason: Option<String>,
+    tries: u64,
+    last: Moment,
+}
+
+impl Refused {
+    fn new(refusal: &Refusal, now: Timestamp) -> Self {
+        let claim = &refusal.claim;
+        Self {
+            tried: Badge::new(claim.state()),
+            standing: Badge::new(refusal.standing),
+            vm: claim.subject().vm_name().map(str::to_owned),
+            attempt: claim.attempt().get(),
+            actor: claim.actor().map(str::to_owned),
+            reason: claim.reason().map(str::to_owned),
+            tries: refusal.tries,
+            last: Moment::new(refusal.last_at, now),
+        }
+    }
+}
+
 struct Odd {
     who: String,
     attempt: u32,
@@ -70,6 +104,7 @@ struct JobPage {
     job: Option<JobRow>,
     gantt: Option<Gantt>,
     vms: Vec<VmRow>,
+    refused: Vec<Refused>,
     slots: Vec<Slot>,
     odd: Vec<Odd>,
     /// Whether there are slots that are not shown.
@@ -102,12 +137,12 @@ pub(crate) async fn resolve(app: &App, text: &str) -> Answer<Uuid> {
     }
 }
 
-fn none(text: &str) -> Failure {
+pub(crate) fn none(text: &str) -> Failure {
     Failure::not_found(format!("no job's id is or begins with {text}"))
 }
 
 /// The history of a job as far as `most` slots, and whether there are more. The job's own come before those of its VMs.
-pub(crate) async fn history(app: &App, id: Uuid, most: usize) -> Answer<(Vec<Event>, bool)> {
+async fn history(app: &App, id: Uuid, most: usize) -> Answer<(Vec<Event>, bool)> {
     let mut events = Vec::new();
     let mut after = None;
     loop {
@@ -128,6 +163,41 @@ pub(crate) async fn history(app: &App, id: Uuid, most: usize) -> Answer<(Vec<Eve
     }
 }
 
+/// What was refused of a job; `None` where the store keeps no account of it, or none for this reader. It is bounded by the history.
+async fn refusals(app: &App, id: Uuid) -> Answer<Option<Vec<Refusal>>> {
+    let of_job = RefusalQuery::default().request_id(id);
+    match app
+        .backend
+        .all_refusals(of_job)
+        .take(MOST_REFUSALS)
+        .try_collect()
+        .await
+    {
+        Ok(refusals) => Ok(Some(refusals)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Auth | ErrorKind::SchemaMismatch | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The story of a job as far as `most` slots, and whether there are more; `None` where nothing was reported.
+pub(crate) async fn story(app: &App, id: Uuid, most: usize) -> Answer<Option<(Story, bool)>> {
+    let (events, is_cut) = history(app, id, most).await?;
+    let Some(mut story) = Story::of(id, events, None) else {
+        return Ok(None);
+    };
+    if let Some(refusals) = refusals(app, id).await? {
+        story.refused(refusals, None);
+    }
+    Ok(Some((story, is_cut)))
+}
+
 pub(crate) fn id_of(path: Result<Path<String>, PathRejection>) -> Answer<String> {
     let Path(id) = path.map_err(|_| Failure::not_found("the id in this address is no text"))?;
     Ok(id)
@@ -137,8 +207,7 @@ pub(crate) async fn job(State(app): State<App>, path: Result<Path<String>, PathR
     let text = id_of(path)?;
     let id = resolve(&app, &text).await?;
     let from = app.followed_from().await;
-    let (events, is_cut) = history(&app, id, MOST_SLOTS).await?;
-    let story = Story::of(id, events, None).ok_or_else(|| none(&text))?;
+    let (story, is_cut) = story(&app, id, MOST_SLOTS).await?.ok_or_else(|| none(&text))?;
     let now = app.now();
     let id = id.to_string();
     page(&JobPage {
@@ -148,6 +217,12 @@ pub(crate) async fn job(State(app): State<App>, path: Result<Path<String>, PathR
         gantt: Gantt::of(&story, now),
         vms: story.vms.iter().map(|vm| VmRow::new(vm, now)).collect(),
         slots: story.timeline.iter().map(|step| Slot::new(step, now)).collect(),
+        refused: story
+            .refusals
+            .iter()
+            .flatten()
+            .map(|refusal| Refused::new(refusal, now))
+            .collect(),
         odd: story
             .oddities
             .iter()

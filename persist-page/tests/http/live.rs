@@ -157,11 +157,19 @@ async fn who_lags_is_told_to_begin_anew() {
 #[tokio::test]
 async fn there_are_so_many_streams_and_one_that_ends_makes_room() {
     let (end, ending) = watch::channel(false);
-    let site = Site::over(memory().await, Options::default().subscribers(2).within(PATIENCE * 60).ending(ending));
+    let site = Site::over(
+        memory().await,
+        Options::default()
+            .subscribers(2)
+            .within(PATIENCE * 60)
+            .ending(ending),
+    );
     let first = site.response(Method::GET, "/live", &[]).await;
     let mut second = Stream::of(site.response(Method::GET, "/api/v1/events", &[]).await);
     for path in ["/live", "/api/v1/events"] {
-        let third = timeout(PATIENCE, site.get(path)).await.expect("it is told at once");
+        let third = timeout(PATIENCE, site.get(path))
+            .await
+            .expect("it is told at once");
         assert_eq!(
             (third.status.as_u16(), third.header("retry-after")),
             (503, "5".to_owned()),

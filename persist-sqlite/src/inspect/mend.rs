@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::schema::Rows;
 use super::shape::{self, Expected};
 use crate::error::Failed;
+use crate::records;
 
 /// A file from which on nobody is made to wait for a table that is made anew, unless somebody says so. Some seconds of work.
 const LARGE_BYTES: i64 = 256 << 20;
@@ -197,7 +198,7 @@ fn obstacle(
         "a table of the name that is needed meanwhile is there"
     } else if is_read_by_others(connection)? {
         "triggers or views that are not ours may stand in the way"
-    } else if is_referred_to(connection, table)? {
+    } else if !records::referring(connection, table)?.is_empty() {
         // The bundled SQLite honours foreign keys: `DROP TABLE` deletes all rows first, and theirs with them.
         "a table that is not ours refers to it, and may lose its rows when the table is made anew"
     } else if bytes(connection)? > LARGE_BYTES {
@@ -215,13 +216,6 @@ fn obstacle(
 fn is_read_by_others(connection: &Connection) -> Result<bool, Failed> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type IN ('trigger', 'view'))";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-/// Whether a foreign key of any table, be it its own, is to this one.
-fn is_referred_to(connection: &Connection, table: &str) -> Result<bool, Failed> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema s JOIN pragma_foreign_key_list(s.name) f \
-               WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE)";
-    Ok(connection.query_row(sql, [table], |row| row.get(0))?)
 }
 
 /// The size of the file by its own account.

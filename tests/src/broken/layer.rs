@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use persist_core::{
-    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Marks, Outcome, Owners,
-    Page, PersistBackend, Prune, Pruned, Rank, Result, Schema, Subject, Vm, VmKey, VmQuery,
+    Capabilities, Changes, Claim, Event, EventQuery, Health, Inspect, Job, JobQuery, Ledger, Marks, Outcome,
+    Owners, Page, PersistBackend, Prune, Pruned, Rank, Result, Schema, Subject, Vm, VmKey, VmQuery,
 };
 use persist_memory::MemoryBackend;
 use uuid::Uuid;
@@ -200,6 +200,10 @@ impl Capabilities for Broken {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
+        Some(self)
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
         Some(self)
     }
 

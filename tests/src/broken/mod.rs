@@ -14,6 +14,7 @@ mod look;
 mod owned;
 mod page;
 mod prune;
+mod refused;
 mod rewrite;
 mod row;
 mod told;
@@ -29,6 +30,7 @@ pub use list::Lists;
 pub use look::Looks;
 pub use owned::Owned;
 pub use prune::Prunes;
+pub use refused::Refused;
 pub use row::Rows;
 pub use write::Writes;
 
@@ -53,6 +55,8 @@ pub enum Defect {
     Prune(Prunes),
     /// Heartbeats and orphans.
     Owner(Owned),
+    /// The account of what was refused.
+    Refused(Refused),
     /// The power to be looked over.
     Look(Looks),
     /// Reads and writes as such, handles, and their end.
@@ -77,6 +81,7 @@ impl Defect {
             .chain(of(changes::ALL, Defect::Watch))
             .chain(of(prune::ALL, Defect::Prune))
             .chain(of(owned::ALL, Defect::Owner))
+            .chain(of(refused::ALL, Defect::Refused))
             .chain(of(look::ALL, Defect::Look))
             .chain(of(life::ALL, Defect::Life))
     }
@@ -95,6 +100,7 @@ impl fmt::Display for Defect {
             Self::Watch(broken) => ("watch", broken),
             Self::Prune(broken) => ("prune", broken),
             Self::Owner(broken) => ("owner", broken),
+            Self::Refused(broken) => ("refused", broken),
             Self::Look(broken) => ("look", broken),
             Self::Life(broken) => ("life", broken),
         };

@@ -19,6 +19,7 @@ mod input;
 mod inspect;
 mod join;
 mod keys;
+mod ledger;
 mod limits;
 mod orders;
 mod orphan_queries;
@@ -31,6 +32,7 @@ mod prune_beside_writers;
 mod prune_calls;
 mod queries;
 mod reading;
+mod refusal_queries;
 mod repo_urls;
 mod times;
 mod told;
@@ -77,6 +79,8 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     owners::CASES,
     orphans::CASES,
     orphan_queries::CASES,
+    ledger::CASES,
+    refusal_queries::CASES,
     closing::CASES,
     inspect::CASES,
 ];

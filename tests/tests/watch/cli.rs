@@ -1,5 +1,6 @@
 //! `persist watch`: its lines, how it goes on, and how it ends.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use persist_core::JobState::{Failed, Queued, Running as RunningJob};
@@ -190,14 +191,14 @@ async fn a_closed_pipe_is_the_end_and_no_failure() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    drop(child.stdout.take());
-    let mut number = 1;
-    process::until("it ends", async || {
-        number += 1;
-        apply(&place, [job(number, Queued)]).await;
-        child.try_wait().unwrap().is_some()
-    })
-    .await;
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("queued"), "{line}");
+    assert!(child.try_wait().unwrap().is_none(), "while it is read it goes on");
+    drop(output);
+    // Nothing more comes that it could fail to print.
+    process::until("it ends", async || child.try_wait().unwrap().is_some()).await;
     let ran = Ran::from(child.wait_with_output().unwrap()).exits(0);
     assert_eq!(ran.stderr, "");
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use persist::{
-    Capabilities, Changes, Claim, Error, Event, EventQuery, Health, Inspect, Job, JobState, JobUpdate, Marks,
-    OpenOptions, Outcome, Owners, Page, Pruned, Schema, SystemClock, Update, Vm, VmKey, VmState, VmUpdate,
+    Capabilities, Changes, Claim, Error, Event, EventQuery, Health, Inspect, Job, JobState, JobUpdate,
+    Ledger, Marks, OpenOptions, Outcome, Owners, Page, Pruned, Schema, SystemClock, Update, Vm, VmKey,
+    VmState, VmUpdate,
 };
 
 use super::super::range::Range;
@@ -113,6 +114,10 @@ impl Capabilities for Weak {
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
+        None
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
         None
     }
 

@@ -16,6 +16,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
@@ -128,6 +129,10 @@ impl<B: PersistBackend> Capabilities for Coalescing<B> {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.inner.0.owners()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.0.ledger()
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

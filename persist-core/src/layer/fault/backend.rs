@@ -15,6 +15,7 @@ use crate::event::{Event, EventQuery};
 use crate::health::Health;
 use crate::inspect::Inspect;
 use crate::job::{Job, JobQuery};
+use crate::ledger::Ledger;
 use crate::marks::Marks;
 use crate::outcome::Outcome;
 use crate::owners::Owners;
@@ -172,6 +173,10 @@ impl<B: PersistBackend + ?Sized> Capabilities for Faulty<B> {
 
     fn owners(&self) -> Option<&dyn Owners> {
         self.inner.owners()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.inner.ledger()
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

@@ -1,0 +1,75 @@
+//! Statements about refusals. Each has one text, and the prefix is its only part that is not ours: a schema whose name was
+//! checked, with its dot, or nothing.
+
+use super::owners::{SQLITE_NOW, parameter};
+use super::{Dialect, EVENTS};
+
+/// What was tried in vain.
+pub const REFUSALS: &str = "refusals";
+
+/// The columns of that table, in the order in which the list gives them back. `line` is the update in the exchange format.
+pub const REFUSAL_COLUMNS: [&str; 9] = [
+    "request_id",
+    "domain_name",
+    "rank",
+    "tried",
+    "standing",
+    "line",
+    "tries",
+    "first_at",
+    "last_at",
+];
+
+/// Keeps refusals of different keys, in the order in which they are given. Parameters: the first seven columns; on
+/// Postgres as arrays of many.
+pub fn keep(dialect: Dialect, prefix: &str) -> String {
+    let (source, now) = match dialect {
+        Dialect::Postgres => (
+            "unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[]) AS u",
+            // Not the statement's time: one that waited for another's row is no older than that.
+            "clock_timestamp()",
+        ),
+        // differs: SQLite has no arrays.
+        Dialect::Sqlite => ("(SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7) AS u", SQLITE_NOW),
+    };
+    let columns = REFUSAL_COLUMNS.join(", ");
+    // `true`: else SQLite takes ON for that of a join.
+    format!(
+        "INSERT INTO {prefix}{REFUSALS} AS r ({columns}) SELECT u.*, c.now, c.now FROM {source}, \
+         (SELECT {now} AS now) AS c WHERE true ORDER BY 1, 2, 3, 4 \
+         ON CONFLICT (request_id, domain_name, rank, tried) DO UPDATE SET standing = excluded.standing, \
+         tries = r.tries + excluded.tries, last_at = excluded.last_at"
+    )
+}
+
+/// A page, the latest first. Parameters: the key of the index that it begins behind (`last_at`, `request_id`,
+/// `domain_name`, `rank`, `tried`), the most rows, and with `of_one` a request id.
+pub fn refusals(dialect: Dialect, prefix: &str, of_one: bool) -> String {
+    let p = |number| parameter(dialect, number);
+    let columns = REFUSAL_COLUMNS.join(", ");
+    let filter = if of_one {
+        format!("request_id = {} AND ", p(7))
+    } else {
+        String::new()
+    };
+    let begin: Vec<_> = (1..=5).map(p).collect();
+    format!(
+        "SELECT {columns} FROM {prefix}{REFUSALS} WHERE {filter}\
+         (last_at, request_id, domain_name, rank, tried) < ({}) \
+         ORDER BY last_at DESC, request_id DESC, domain_name DESC, rank DESC, tried DESC LIMIT {}",
+        begin.join(", "),
+        p(6)
+    )
+}
+
+/// Forgets the refusals of request ids whose slots are gone. Parameters: the id; on Postgres an array of them.
+pub fn forget_refusals(dialect: Dialect, prefix: &str) -> String {
+    let of_ids = match dialect {
+        Dialect::Postgres => "= ANY($1)",
+        Dialect::Sqlite => "= ?1",
+    };
+    format!(
+        "DELETE FROM {prefix}{REFUSALS} AS r WHERE r.request_id {of_ids} AND NOT EXISTS (SELECT 1 FROM {prefix}{EVENTS} e \
+         WHERE e.request_id = r.request_id AND e.domain_name = r.domain_name AND e.rank = r.rank)"
+    )
+}
