@@ -254,6 +254,26 @@ async fn a_beginning_of_an_id_opens_its_job_or_tells_the_candidates() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_told_with_what_stands() {
+    let site = Site::filled().await;
+    let second = JobUpdate::new(id(4), JobState::Failed).reason("it came second");
+    site.record(second.clone()).await;
+    site.record(second).await;
+    // The facade keeps it a moment later.
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    while site.json("/api/v1/jobs/0190c2f4-0004").await["refusals"] == json!([]) {
+        assert!(tokio::time::Instant::now() < end, "it is never kept");
+        tokio::task::yield_now().await;
+    }
+    let page = site.get("/jobs/0190c2f4-0004").await;
+    let refused = page.body.split_once("id=\"refused\"").unwrap().1;
+    assert!(
+        refused.contains("it came second") && refused.contains("succeeded"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn every_text_of_the_store_is_escaped_everywhere() {
     const HOSTILE: &str = "<script>alert(1)</script>\"'\u{202e}\u{1b}[31m";
     let site = Site::filled().await;
