@@ -14,18 +14,19 @@ use crate::exit::{Code, Failure};
 use crate::{signals, talk};
 
 pub(crate) const AFTER_HELP: &str = "\
-Prints the address and serves until SIGINT or SIGTERM. It never writes, creates or migrates; a store that is away, or
-that has no schema yet, is shown as such, and is there as soon as it answers.
+Prints the address and serves until SIGINT or SIGTERM. It never writes, creates or migrates; a store
+that is away, or has no schema yet, is shown as such, and is there as soon as it answers.
 
-Nobody is asked who they are. On a loopback address only this machine's users reach it, and only by the names of this
-machine and those of --host; to let others in, put a proxy with TLS and a login before it, and name its host here:
+Nobody is asked who they are. On a loopback address only this machine's users reach it, and only by
+the names of this machine and those of --host. To let others in, put a proxy with TLS and a login
+before it, and name its host here:
   persist serve --host ci.example.org
 
-Paths: / /jobs/ID /vms /orphans /stats /health, the same as JSON below /api/v1/, /api/v1/events (server-sent events),
-/healthz, /readyz, /metrics.
+Pages: / /jobs/ID /vms /orphans /stats /health. The same as JSON: /api/v1/jobs, /api/v1/jobs/ID, and
+so on; /api/v1/events (server-sent events). Probes: /healthz, /readyz, /metrics.
 
 Example: the pages of a store on another port
-  persist --database-url 'sqlite://ci.db?mode=ro' serve --listen 127.0.0.1:9000";
+  persist --database-url sqlite://ci.db serve --listen 127.0.0.1:9000";
 
 /// Histograms of times, in seconds: a point read takes less than one of these, a slow page more than the last but two.
 const SECONDS: [f64; 14] = [
