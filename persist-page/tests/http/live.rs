@@ -39,6 +39,11 @@ impl Stream {
 
     /// The next event; `None` at the end.
     async fn next(&mut self) -> Option<Told> {
+        // Of all of it: lines that say nothing come for ever.
+        timeout(PATIENCE, self.told()).await.expect("something is told")
+    }
+
+    async fn told(&mut self) -> Option<Told> {
         loop {
             if let Some((block, rest)) = self.read.split_once("\n\n") {
                 let field = |name: &str| {
@@ -57,9 +62,7 @@ impl Stream {
                 }
                 return Some(told);
             }
-            let bytes = timeout(PATIENCE, self.body.next())
-                .await
-                .expect("something comes")?;
+            let bytes = self.body.next().await?;
             self.read.push_str(std::str::from_utf8(&bytes.unwrap()).unwrap());
         }
     }
