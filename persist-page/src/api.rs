@@ -14,6 +14,7 @@ use crate::filter::{self, For};
 use crate::pages;
 use crate::params::Params;
 use crate::probes::look;
+use crate::walk;
 
 /// Slots of a job that are answered; half a story would look like a whole one.
 const MOST_SLOTS: usize = 10_000;
@@ -47,7 +48,7 @@ pub(crate) fn lost(failure: &Failure) -> Response {
 
 pub(crate) async fn jobs(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let filter = filter::jobs(query.as_deref(), &*app.options.clock, For::Program)?;
-    json(&app.backend.jobs(&filter.query).await?)
+    json(&walk::jobs(&*app.backend, &filter.query).await?)
 }
 
 pub(crate) async fn job(State(app): State<App>, path: Result<Path<String>, PathRejection>) -> Answer {

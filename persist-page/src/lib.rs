@@ -41,6 +41,7 @@ mod probes;
 mod router;
 mod serve;
 mod shown;
+mod walk;
 
 pub use hosts::LOOPBACK;
 pub use options::Options;

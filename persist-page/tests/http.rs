@@ -183,6 +183,43 @@ async fn lists_are_walked_and_filters_are_kept() {
 }
 
 #[tokio::test]
+async fn a_filter_without_an_index_looks_at_so_many_jobs_and_goes_on() {
+    let site = Site::over(asked::memory().await, Options::default());
+    let begun = persist::time::parse("at", "2026-11-01T08:00:00Z").unwrap();
+    let at = |n: u128| begun + chrono::TimeDelta::seconds(i64::try_from(n).unwrap());
+    let job = |n: u128| JobUpdate::new(uuid::Uuid::from_u128(n + 1), JobState::Succeeded).at(at(n));
+    let mut jobs: Vec<_> = (0..20_500).map(|n| job(n).runs_on("common").into()).collect();
+    jobs.push(
+        JobUpdate::new(id(1), JobState::Queued)
+            .at(begun)
+            .runs_on("rare")
+            .into(),
+    );
+    site.persist.record(jobs).await.unwrap();
+    let first = site.json("/api/v1/jobs?runs_on=rare").await;
+    assert_eq!(first["items"], json!([]), "not among the newest");
+    let next = first["next"].as_str().expect("there is more to look at");
+    let second = site
+        .json(&format!("/api/v1/jobs?runs_on=rare&after={next}"))
+        .await;
+    assert_eq!(
+        (&second["items"][0]["request_id"], &second["next"]),
+        (&json!(id(1)), &Value::Null)
+    );
+    let page = site.get("/?runs_on=rare").await;
+    assert!(page.body.contains("jobs that were looked at") && !page.link("next").is_empty());
+    let common = site.json("/api/v1/jobs?runs_on=common&limit=2").await;
+    let next = common["next"].as_str().unwrap();
+    let after = site
+        .json(&format!("/api/v1/jobs?runs_on=common&limit=2&after={next}"))
+        .await;
+    assert_eq!(
+        after["items"][0]["request_id"],
+        json!(uuid::Uuid::from_u128(20_498))
+    );
+}
+
+#[tokio::test]
 async fn what_is_asked_wrongly_is_told_by_its_field() {
     let site = Site::filled().await;
     let of_vms = site.json("/api/v1/vms?limit=1").await["next"]

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::failure::Answer;
 use crate::filter::{self, For};
 use crate::shown::{Choice, JobRow, choices};
+use crate::walk;
 
 #[derive(Template)]
 #[template(path = "jobs.html")]
@@ -31,7 +32,7 @@ struct Jobs {
 pub(crate) async fn jobs(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let filter = filter::jobs(query.as_deref(), &*app.options.clock, For::Page)?;
     let from = app.followed_from().await;
-    let (listed, front) = tokio::join!(app.backend.jobs(&filter.query), front(&app));
+    let (listed, front) = tokio::join!(walk::jobs(&*app.backend, &filter.query), front(&app));
     let (listed, front) = (listed?, front?);
     let now = app.now();
     page(&Jobs {
