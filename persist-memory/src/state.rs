@@ -51,6 +51,14 @@ impl State {
         last
     }
 
+    pub(crate) fn has_slot(&self, subject: &Subject, rank: Rank) -> bool {
+        let line = match subject {
+            Subject::Job(id) => self.jobs.get(id),
+            Subject::Vm(key) => self.vms.get(key),
+        };
+        line.is_some_and(|line| line.place(rank).is_ok())
+    }
+
     pub(crate) fn vms_of(&self, id: Uuid) -> impl Iterator<Item = (&VmKey, &Line)> {
         vm::of_job(&self.vms, id)
     }
