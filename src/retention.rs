@@ -35,7 +35,8 @@ const LEASE: Duration = Duration::from_secs(20);
 ///
 /// Conditions are joined by "and", as those of [`Prune`], which also says what is never removed: whatever is live. There must be
 /// one. A run removes batch after batch, each with a deadline of its own, and rests after each for as long as it took, so that
-/// writers have the database for half of the time. It can be stopped and begun again anywhere.
+/// writers have the database for half of the time. A batch goes on where the one before it ended, so that a run looks at each job
+/// once. It can be stopped and begun again anywhere.
 ///
 /// Of several runners on one store one works: it beats as [`RETENTION_ACTOR`], and the others are told `Busy`. A store that
 /// keeps no heartbeats has no such guard; two runners then remove the same jobs once.
@@ -160,18 +161,20 @@ impl Retention {
         lease: &Lease<'_>,
         each: &mut impl FnMut(Option<&Pruned>) -> bool,
     ) -> Result<Pruned> {
-        let mut all = Pruned::default();
+        let (mut all, mut request) = (Pruned::default(), request.clone());
         loop {
             let begun = Instant::now();
-            let pruned = backend.prune(request).await?;
+            let pruned = lease.during(backend.prune(&request)).await?;
             let goes_on = each(Some(&pruned));
+            let (more, requests) = (pruned.more, pruned.requests);
+            request.after = pruned.next.clone();
             all += pruned;
-            if !pruned.more || !goes_on {
+            if !more || !goes_on {
                 return Ok(all);
             }
             let took = begun.elapsed();
             let rest = self.per_second.map_or(took, |most| {
-                let wanted = Duration::from_secs_f64(pruned.requests as f64 / f64::from(most));
+                let wanted = Duration::from_secs_f64(requests as f64 / f64::from(most));
                 took.max(wanted.saturating_sub(took))
             });
             if !lease.rest(rest, each).await? {
@@ -298,6 +301,17 @@ impl<'o> Lease<'o> {
         };
         lease.beat(LEASE).await?;
         Ok(lease)
+    }
+
+    /// Says that it is still there while a batch is at work, which may look at much before it finds any.
+    async fn during<T>(&self, batch: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut batch = std::pin::pin!(batch);
+        loop {
+            match tokio::time::timeout(LEASE / 4, &mut batch).await {
+                Ok(done) => return done,
+                Err(_) => self.beat(LEASE).await?,
+            }
+        }
     }
 
     /// Rests, and says that it is still there. Whether to go on then.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::changes::ChangePosition;
 use crate::error::{Error, Result};
 use crate::page::Order;
+use crate::prune::PrunePosition;
 use crate::time::{self, Timestamp};
 
 /// The place after a page's last row. Opaque: keep it, hand it back, don't read it.
@@ -39,6 +40,9 @@ pub enum Position {
     /// Among the orphans.
     #[serde(rename = "o")]
     Orphan(Uuid, String),
+    /// Among what a prune removes.
+    #[serde(rename = "p")]
+    Prune(PrunePosition),
 }
 
 const VERSION: u8 = 1;

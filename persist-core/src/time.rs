@@ -51,6 +51,12 @@ pub fn normalize(field: &'static str, at: Timestamp) -> Result<Timestamp> {
     Ok(from_micros(micros).expect("inside the range"))
 }
 
+/// The last microsecond of 9999.
+#[cfg(feature = "sql")]
+pub(crate) fn latest() -> Timestamp {
+    from_micros(MAX_MICROS).unwrap_or(Timestamp::MAX_UTC)
+}
+
 /// The time of a number of microseconds since 1970, or `None` outside 1970 to 9999.
 pub fn from_micros(micros: i64) -> Option<Timestamp> {
     if !(0..=MAX_MICROS).contains(&micros) {

@@ -20,6 +20,7 @@ mod event;
 mod job;
 mod marks;
 mod owners;
+mod prune;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -168,13 +168,21 @@ impl PersistBackend for SqliteBackend {
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
         self.store.refuse_closed("prune")?;
         let request = request.check().map_err(|error| error.during("prune"))?;
-        let deadline = self.deadlines.write;
-        if request.dry_run {
-            let count = move |connection: &Connection| prune::count(connection, &request);
-            return self.store.read("prune", deadline, count).await;
+        let (begun, deadline) = (Instant::now(), self.deadlines.write);
+        let found = prune::find(&self.store, &request, deadline).await;
+        let (ids, next) = found.map_err(|error| error.during("prune"))?;
+        if ids.is_empty() && self.store.can_write() {
+            return Ok(Pruned::default().ended_at(next));
         }
-        let remove = move |connection: &Connection| prune::remove(connection, &request);
-        self.store.write("prune", Times::within(deadline), remove).await
+        let left = deadline.saturating_sub(begun.elapsed());
+        let pruned = if request.dry_run {
+            let count = move |connection: &Connection| prune::count(connection, &ids);
+            self.store.read("prune", left, count).await
+        } else {
+            let remove = move |connection: &Connection| prune::remove(connection, &request, &ids);
+            self.store.write("prune", Times::within(left), remove).await
+        };
+        Ok(pruned?.ended_at(next))
     }
 
     async fn health(&self) -> Result<Health> {

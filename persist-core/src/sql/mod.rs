@@ -7,6 +7,8 @@ mod event;
 mod job;
 mod merge;
 mod owners;
+mod prune;
+mod search;
 mod select;
 mod table;
 mod vm;
@@ -15,6 +17,8 @@ pub use event::events;
 pub use job::{job, jobs};
 pub use merge::slot_conflict;
 pub use owners::{ORPHAN_COLUMNS, OWNER_COLUMNS, OWNERS, SQLITE_NOW, heartbeat, orphans, owners};
+pub use prune::{Asked, Bound, Removal, removal, still_matching};
+pub use search::{Candidate, Search};
 pub use select::Statement;
 pub use table::{
     EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, named_columns, state_list,
