@@ -98,14 +98,14 @@ pub(crate) async fn remove(
     ids: &[Uuid],
 ) -> Result<Pruned> {
     let Removal {
-        with,
+        victims,
         job,
         vm,
         values,
         ..
     } = sql::removal(Dialect::Postgres, prefix, request, ids);
     let sql = format!(
-        "{with}, \
+        "WITH victims AS MATERIALIZED ({victims}), \
          j AS (DELETE FROM {prefix}jobs j USING victims WHERE j.request_id = victims.request_id AND {job} \
          RETURNING j.request_id), \
          v AS (DELETE FROM {prefix}vms v USING victims WHERE v.request_id = victims.request_id AND {vm} \

@@ -118,12 +118,24 @@ impl<'r> Text<'r> {
         all.join(" AND ")
     }
 
-    /// Whether a job matches with its VMs. A subquery for a value, which a planner can't turn into a scan of all VMs.
+    /// What holds if a condition does for all rows.
+    fn all(&self, condition: &str) -> String {
+        match self.dialect {
+            Dialect::Postgres => format!("bool_and({condition})"),
+            // differs: what holds is a number there.
+            Dialect::Sqlite => format!("min({condition})"),
+        }
+    }
+
+    /// Whether a job matches with its VMs. Of all of them together, or else a planner takes a scan of all that live for the way
+    /// to those of one job.
     fn with_vms(&mut self, j: &str) -> String {
-        let (job, vm) = (self.job(j), self.vm());
+        let job = self.job(j);
+        let all = self.vm();
+        let all = self.all(&all);
         let (prefix, vms) = (self.prefix, VMS.name);
         format!(
-            "{job} AND (SELECT 1 FROM {prefix}{vms} v WHERE v.request_id = {j}.request_id AND NOT ({vm}) LIMIT 1) IS NULL"
+            "{job} AND coalesce((SELECT {all} FROM {prefix}{vms} v WHERE v.request_id = {j}.request_id), true)"
         )
     }
 
@@ -191,12 +203,15 @@ impl<'r> Text<'r> {
             range.push(format!("v.created_at < {before}"));
         }
         let (range, rows) = (range.join(" AND "), self.bind(Bound::Number(rows.into())));
-        let vm = self.vm();
+        let all = format!(
+            "{} AND (v.created_at, v.domain_name) >= (p.created_at, p.domain_name)",
+            self.vm()
+        );
+        let all = self.all(&all);
         let (prefix, jobs, vms) = (self.prefix, JOBS.name, VMS.name);
         let matches = format!(
             "((SELECT 1 FROM {prefix}{jobs} j WHERE j.request_id = p.request_id) IS NULL AND \
-             (SELECT 1 FROM {prefix}{vms} v WHERE v.request_id = p.request_id AND (NOT ({vm}) OR \
-             (v.created_at, v.domain_name) < (p.created_at, p.domain_name)) LIMIT 1) IS NULL)"
+             (SELECT {all} FROM {prefix}{vms} v WHERE v.request_id = p.request_id))"
         );
         let columns = self.columns("p", &matches);
         let sql = format!(
@@ -257,64 +272,48 @@ impl<'r> Text<'r> {
         self.asked(sql)
     }
 
-    /// What of these ids matches, as (`request_id`, `created_at`), and the tables that it needs before.
-    fn of_ids(&mut self, ids: &[Uuid]) -> (String, String) {
+    /// What of these ids matches, as (`request_id`, `created_at`).
+    fn of_ids(&mut self, ids: &[Uuid]) -> String {
         let (prefix, jobs, vms) = (self.prefix, JOBS.name, VMS.name);
         let named = self.ids(ids);
         let matches = self.with_vms("j");
-        let of_jobs = format!(
-            "SELECT j.request_id, j.created_at FROM {prefix}{jobs} j WHERE j.request_id {named} AND {matches}"
-        );
+        let of_jobs = format!("FROM {prefix}{jobs} j WHERE j.request_id {named} AND {matches}");
         if let Some(keep) = self.request.keep_per_repo {
             let join = match self.dialect {
                 Dialect::Postgres => "JOIN",
                 // differs: SQLite is told from which side to join; without statistics it would take any.
                 Dialect::Sqlite => "CROSS JOIN",
             };
-            let (of_known, of_unknown) = (
-                self.newest("k.repo_url = g.repo_url", keep),
-                self.newest("k.repo_url IS NULL", keep),
+            let [known, unknown] =
+                ["k.repo_url = w.repo_url", "k.repo_url IS NULL"].map(|of| self.newest(of, keep));
+            // What is kept is counted once for each repository, by the first of its jobs.
+            return format!(
+                "SELECT y.request_id, y.created_at FROM (SELECT x.request_id, x.created_at, \
+                 first_value(x.newest) OVER (PARTITION BY x.repo_url ORDER BY x.nth) AS newest FROM (SELECT w.request_id, \
+                 w.created_at, w.repo_url, w.nth, CASE WHEN w.nth > 1 THEN NULL WHEN w.repo_url IS NULL THEN {unknown} \
+                 ELSE {known} END AS newest FROM (SELECT j.request_id, j.created_at, j.repo_url, row_number() OVER \
+                 (PARTITION BY j.repo_url ORDER BY j.created_at, j.request_id) AS nth {of_jobs}) AS w) AS x) AS y \
+                 {join} {prefix}{jobs} t ON t.request_id = y.newest \
+                 WHERE (y.created_at, y.request_id) <= (t.created_at, t.request_id)"
             );
-            let newest = format!(
-                "newest(repo_url, created_at, request_id) AS MATERIALIZED (SELECT g.repo_url, t.created_at, t.request_id \
-                 FROM (SELECT DISTINCT i.repo_url FROM {prefix}{jobs} i WHERE i.request_id {named} \
-                 AND i.repo_url IS NOT NULL) AS g {join} {prefix}{jobs} t ON t.request_id = {of_known} \
-                 UNION ALL SELECT '', t.created_at, t.request_id FROM {prefix}{jobs} t WHERE t.request_id = {of_unknown} \
-                 AND EXISTS (SELECT 1 FROM {prefix}{jobs} i WHERE i.request_id {named} AND i.repo_url IS NULL))"
-            );
-            // An empty text is no name of any.
-            let matching = format!(
-                "{of_jobs} AND EXISTS (SELECT 1 FROM newest n WHERE n.repo_url = coalesce(j.repo_url, '') \
-                 AND (j.created_at, j.request_id) <= (n.created_at, n.request_id))"
-            );
-            return (newest, matching);
         }
+        let of_jobs = format!("SELECT j.request_id, j.created_at {of_jobs}");
         if !self.request.states.is_empty() {
-            return (String::new(), of_jobs);
+            return of_jobs;
         }
-        let all = match self.dialect {
-            Dialect::Postgres => "bool_and",
-            // differs: what holds is a number there.
-            Dialect::Sqlite => "min",
-        };
-        let vm = self.vm();
-        let matching = format!(
+        let all = self.vm();
+        let all = self.all(&all);
+        format!(
             "{of_jobs} UNION ALL SELECT v.request_id, min(v.created_at) FROM {prefix}{vms} v WHERE v.request_id {named} AND \
              NOT EXISTS (SELECT 1 FROM {prefix}{jobs} j WHERE j.request_id = v.request_id) \
-             GROUP BY v.request_id HAVING {all}({vm})"
-        );
-        (String::new(), matching)
+             GROUP BY v.request_id HAVING {all}"
+        )
     }
 
     /// The named ids that match, by age.
     pub(super) fn named(mut self, after: Option<Key>, rows: u32) -> Asked {
         let request = self.request;
-        let (newest, matching) = self.of_ids(&request.ids);
-        let with = if newest.is_empty() {
-            newest
-        } else {
-            format!("WITH {newest} ")
-        };
+        let matching = self.of_ids(&request.ids);
         let after = match after {
             Some(after) => format!("WHERE (c.created_at, c.request_id) > {}", self.key(after)),
             None => String::new(),
@@ -322,7 +321,7 @@ impl<'r> Text<'r> {
         let rows = self.bind(Bound::Number(rows.into()));
         let columns = self.columns("c", "true");
         let sql = format!(
-            "{with}SELECT {columns} FROM ({matching}) AS c {after} \
+            "SELECT {columns} FROM ({matching}) AS c {after} \
              ORDER BY c.created_at, c.request_id LIMIT {rows}"
         );
         self.asked(sql)
@@ -332,19 +331,16 @@ impl<'r> Text<'r> {
 /// Those of these ids that still match what a checked request asked for.
 pub fn still_matching(dialect: Dialect, prefix: &str, request: &Prune, ids: &[Uuid]) -> Asked {
     let mut text = Text::new(dialect, prefix, request);
-    let (newest, matching) = text.of_ids(ids);
-    let comma = if newest.is_empty() { "" } else { ", " };
-    text.asked(format!(
-        "WITH {newest}{comma}victims(request_id, created_at) AS ({matching}) SELECT request_id FROM victims"
-    ))
+    let matching = text.of_ids(ids);
+    text.asked(format!("SELECT c.request_id FROM ({matching}) AS c"))
 }
 
 /// The pieces of a statement that removes what was found, where it still matches.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Removal {
-    /// `WITH` and the table `victims(request_id)`.
-    pub with: String,
+    /// The ids that still match.
+    pub victims: String,
     /// What the row of a job, `j`, must be when it is locked.
     pub job: String,
     /// What the row of a VM, `v`, must be.
@@ -356,13 +352,10 @@ pub struct Removal {
 /// How to remove these ids of what a checked request asked for.
 pub fn removal(dialect: Dialect, prefix: &str, request: &Prune, ids: &[Uuid]) -> Removal {
     let mut text = Text::new(dialect, prefix, request);
-    let (newest, matching) = text.of_ids(ids);
-    let comma = if newest.is_empty() { "" } else { ", " };
+    let matching = text.of_ids(ids);
     let (job, vm) = (text.job("j"), text.vm());
     Removal {
-        with: format!(
-            "WITH {newest}{comma}victims AS MATERIALIZED (SELECT c.request_id FROM ({matching}) AS c)"
-        ),
+        victims: format!("SELECT c.request_id FROM ({matching}) AS c"),
         job,
         vm,
         values: text.values,

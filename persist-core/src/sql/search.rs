@@ -12,7 +12,8 @@ use crate::prune::{LARGEST_PRUNE, Prune, PrunePosition, PruneRepo};
 use crate::state::JobState;
 use crate::time::{self, Timestamp};
 
-/// Most repositories of one answer, and most rows that are walked for them.
+/// Repositories of the first answer, the most of one, and the most rows that are walked for one.
+const FIRST_REPOS: u32 = 2;
 const REPOS: u32 = 256;
 const KEPT_ROWS: u32 = 10_000;
 
@@ -114,6 +115,8 @@ impl Walk {
 #[derive(Debug)]
 struct Repos {
     keep: u32,
+    /// So many are asked for.
+    at_once: u32,
     /// The last one that was listed; the first one may be that of the place where it began.
     last: String,
     is_first: bool,
@@ -283,6 +286,7 @@ impl Repos {
     fn from(place: Option<PrunePosition>, keep: u32) -> Self {
         let mut repos = Self {
             keep,
+            at_once: FIRST_REPOS,
             last: String::new(),
             is_first: true,
             has_moved: false,
@@ -317,15 +321,15 @@ impl Repos {
             return Some(text.of_repo(repo, walk.after, *until, walk.rows));
         }
         if !self.known_done {
-            return Some(text.repos(&self.last, self.is_first, self.keep, self.at_once()));
+            return Some(text.repos(&self.last, self.is_first, self.keep, self.at_once));
         }
         (!self.unknown_done).then(|| text.unknown_repo(self.keep))
     }
 
     fn answer(&mut self, rows: Vec<Candidate>, found: &mut Vec<PrunePosition>) {
-        self.has_moved = true;
         if let Some((repo, _, walk)) = self.at.as_mut().filter(|(.., walk)| !walk.is_done) {
             walk.passed(&rows);
+            self.has_moved = true;
             let matching = rows.iter().filter(|row| row.matches);
             found.extend(
                 matching
@@ -342,8 +346,10 @@ impl Repos {
             self.listed
                 .extend(newest.map(|newest| (PruneRepo::Unknown, newest)));
         } else {
-            self.known_done = rows.len() < self.at_once() as usize;
+            self.known_done = rows.len() < self.at_once as usize;
             self.is_first = false;
+            let most = KEPT_ROWS / self.keep.saturating_add(1);
+            self.at_once = (self.at_once * 2).clamp(1, most.clamp(1, REPOS));
             for row in rows {
                 let newest = row.key();
                 let Some(repo) = row.repo_url else { continue };
@@ -351,11 +357,9 @@ impl Repos {
                 self.listed
                     .extend(newest.map(|newest| (PruneRepo::Known(repo), newest)));
             }
+            // Those that have nothing to spare were passed.
+            self.has_moved |= self.listed.is_empty();
         }
-    }
-
-    fn at_once(&self) -> u32 {
-        (KEPT_ROWS / self.keep.saturating_add(1).max(1)).clamp(1, REPOS)
     }
 
     fn place(self) -> Option<PrunePosition> {
