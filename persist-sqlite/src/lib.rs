@@ -38,6 +38,7 @@ mod row;
 mod rows;
 mod session;
 mod slots;
+mod space;
 mod store;
 mod vm;
 mod worker;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::error::Failed;
 use crate::records;
 use crate::row::{NO_TIME, NOT_OF_TYPE, damaged};
+use crate::space;
 use crate::store::Store;
 
 /// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when half of the time
@@ -78,8 +79,14 @@ fn unreadable(column: &str, id: Uuid, why: &str) -> Error {
     damaged(JOBS.name, column, id, why)
 }
 
-/// Removes those of these ids that still match, in the transaction that the connection is in.
-pub(crate) fn remove(connection: &Connection, request: &Prune, ids: &[Uuid]) -> Result<Pruned, Failed> {
+/// Removes those of these ids that still match, in the transaction that the connection is in, and tells how many pages that
+/// freed.
+pub(crate) fn remove(
+    connection: &Connection,
+    request: &Prune,
+    ids: &[Uuid],
+) -> Result<(Pruned, u32), Failed> {
+    let free = space::free_pages(connection)?;
     let Asked { sql, values } = sql::still_matching(Dialect::Sqlite, "", request, ids);
     let mut select = connection.prepare_cached(&sql)?;
     let victims = select
@@ -97,7 +104,7 @@ pub(crate) fn remove(connection: &Connection, request: &Prune, ids: &[Uuid]) -> 
     if let Some(last) = last {
         records::raise_horizon(connection, last)?;
     }
-    Ok(pruned)
+    Ok((pruned, space::free_pages(connection)?.saturating_sub(free)))
 }
 
 /// Counts what these ids are, in one snapshot.
