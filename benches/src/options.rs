@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Postgres: callers, alone, bulk, import, hot jobs, a sweep of callers, pages and point reads.
+    /// Postgres: callers, alone, bulk, import, hot jobs, who watches, a prune, a sweep of callers, pages and point reads.
     Postgres,
     /// SQLite: callers, readers beside writers, import, a sweep of callers.
     Sqlite,

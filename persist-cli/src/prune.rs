@@ -20,7 +20,8 @@ Examples:
   persist prune --id 0190c2f4-0000-7000-8000-000000000001 --yes
 
 A job goes as a whole: its row, its VMs, its history. What is live stays, unless --id names it. Conditions are joined by
-'and'. An update that comes for a pruned job starts it anew: keep longer than anybody might replay.";
+'and'. The oldest go first, with --keep repository by repository. An update that comes for a pruned job starts it anew:
+keep longer than anybody might replay. A SQLite file gets shorter, if it was not made before that could be.";
 
 #[derive(Args)]
 pub(crate) struct PruneArgs {
