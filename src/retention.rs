@@ -22,6 +22,10 @@ pub const RETENTION_ACTOR: &str = "persist:retention";
 /// A run that failed, or met another, is tried again after this time, if the next is not due before.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
+/// Request ids of a batch. Of 500 each held one of two cores for 50 ms, and the 99th percentile of 64 callers beside was 1.8 times
+/// what it is by itself; of 100 it was 1.2 times (3 rounds on a busy machine, 2026-11-28).
+const BATCH: u32 = 200;
+
 /// How often a runner that rests asks whether it is to go on.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -66,10 +70,10 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Without any condition yet: 500 request ids a batch, once an hour.
+    /// Without any condition yet: 200 request ids a batch, once an hour.
     pub fn new() -> Self {
         Self {
-            prune: Prune::default().limit(500),
+            prune: Prune::default().limit(BATCH),
             age: None,
             per_second: None,
             every: Duration::from_secs(3_600),

@@ -98,6 +98,13 @@ impl Options {
             .is_none_or(|name| workload.starts_with(name))
     }
 
+    /// Whether any contest is asked for whose name begins so.
+    pub(crate) fn wants_any(&self, beginning: &str) -> bool {
+        self.contest
+            .as_ref()
+            .is_none_or(|name| name.starts_with(beginning) || beginning.starts_with(name.as_str()))
+    }
+
     /// The length of a slice.
     pub fn slice(&self) -> Duration {
         Duration::from_millis(self.slice_ms)

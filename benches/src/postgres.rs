@@ -48,9 +48,11 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
     verdicts.extend(field.watches().await);
     verdicts.extend(field.prunes().await);
     verdicts.extend(field.callers().await);
-    // In a database of its own, which no slice empties.
-    let filled = Filled::new(field.server.another().await, options.rows).await;
-    verdicts.extend(field.reads(&filled).await);
+    if options.wants_any("pg-p") {
+        // In a database of its own, which no slice empties.
+        let filled = Filled::new(field.server.another().await, options.rows).await;
+        verdicts.extend(field.reads(&filled).await);
+    }
     verdicts
 }
 
@@ -128,13 +130,15 @@ impl Field<'_> {
         let mut verdicts = Vec::new();
         for (wanted, workload) in [(Wanted::All, "watch"), (Wanted::OneJob, "watch (a job each)")] {
             for callers in [64, self.options.crowd] {
-                let watched = Watched {
-                    server: Arc::clone(&self.server),
-                    callers,
-                    length: self.length,
-                    wanted,
+                let side = |wanted| -> Boxed {
+                    Box::new(Watched {
+                        server: Arc::clone(&self.server),
+                        callers,
+                        length: self.length,
+                        wanted,
+                    })
                 };
-                let both: Vec<Boxed> = vec![Box::new(watched), self.ours(callers, Load::Uniform)];
+                let both = vec![side(wanted), side(Wanted::Nothing)];
                 verdicts.extend(contest(self.options, workload, both).await);
             }
         }

@@ -37,7 +37,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     id: Vec<Uuid>,
     /// Request ids that go in one transaction
-    #[arg(long, value_name = "N", default_value_t = 500,
+    #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_PRUNE)))]
     batch: u32,
     /// At most so many request ids a second; without it half of the time is left to others

@@ -9,7 +9,7 @@ use persist::{JobState, Persist, Pruned, Retention, StateTable as _, SystemClock
 use sqlx::{Executor as _, Row as _};
 
 use super::ours::{Load, load_from};
-use super::server::Server;
+use super::server::{Server, cpu_of};
 use crate::contest::Contender;
 use crate::slice::Slice;
 use crate::workload;
@@ -166,12 +166,14 @@ impl Contender for Beside {
         connection.execute("CHECKPOINT").await.expect("it runs");
         let persist = old.server.persist().await;
         let first = old.slices.fetch_add(1, Ordering::Relaxed) * 10_000;
+        let before = old.server.cpu();
         let writing = load_from(&persist, first, self.callers, self.length, Load::Uniform);
         let ((mut slice, repeated), pruned) = if self.is_pruned {
             tokio::join!(writing, pruning(&persist, old, self.length))
         } else {
             (writing.await, 0)
         };
+        cpu_of(&old.server, before, &mut slice);
         persist.close().await.expect("it closes");
         old.written.fetch_add(slice.done - repeated, Ordering::Relaxed);
         old.check().await;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::ours::{Load, load};
-use super::server::Server;
+use super::server::{Server, cpu_of};
 use crate::contest::Contender;
 use crate::slice::Slice;
 use crate::targets::WAY;
@@ -30,6 +30,8 @@ pub(crate) enum Wanted {
     All,
     /// The changes of a job of its own.
     OneJob,
+    /// Nothing: nobody watches.
+    Nothing,
 }
 
 pub(crate) struct Watched {
@@ -55,12 +57,11 @@ impl Seen {
         mut end: watch::Receiver<Option<u64>>,
         is_timed: bool,
     ) -> Self {
-        loop {
-            let expected = *end.borrow_and_update();
-            if expected.is_some_and(|expected| expected <= self.changes) {
-                return self;
-            }
+        let mut expected = None;
+        while expected.is_none_or(|expected| self.changes < expected) {
             tokio::select! {
+                // What can be taken is taken: asking for the end each time would be half of the work.
+                biased;
                 change = watching.next() => {
                     let change = change.expect("it goes on").expect("it is read");
                     self.changes += 1;
@@ -71,9 +72,13 @@ impl Seen {
                         self.ways_us.push(u32::try_from(way.max(0)).unwrap_or(u32::MAX));
                     }
                 }
-                told = end.changed() => told.expect("somebody tells"),
+                told = end.changed(), if expected.is_none() => {
+                    told.expect("somebody tells");
+                    expected = *end.borrow();
+                }
             }
         }
+        self
     }
 }
 
@@ -83,7 +88,7 @@ impl Watched {
         let mut connection = self.server.connection().await;
         let sql = "SELECT count(*), coalesce(sum(seq), 0)::bigint FROM events";
         let row = match self.wanted {
-            Wanted::All => connection.fetch_one(sql).await,
+            Wanted::All | Wanted::Nothing => connection.fetch_one(sql).await,
             Wanted::OneJob => {
                 let of = sqlx::query(
                     "SELECT count(*), coalesce(sum(seq), 0)::bigint FROM events WHERE request_id = $1",
@@ -95,11 +100,19 @@ impl Watched {
         (row.get::<i64, _>(0).unsigned_abs(), row.get(1))
     }
 
-    async fn watchers(&self, persist: &Persist) -> (JoinSet<(u64, Seen)>, Vec<watch::Sender<Option<u64>>>) {
+    fn watchers(&self) -> u64 {
+        if self.wanted == Wanted::Nothing {
+            0
+        } else {
+            WATCHERS
+        }
+    }
+
+    async fn seated(&self, persist: &Persist) -> (JoinSet<(u64, Seen)>, Vec<watch::Sender<Option<u64>>>) {
         let (mut all, mut ends) = (JoinSet::new(), Vec::new());
-        for nth in 0..WATCHERS {
+        for nth in 0..self.watchers() {
             let query = match self.wanted {
-                Wanted::All => WatchQuery::default(),
+                Wanted::All | Wanted::Nothing => WatchQuery::default(),
                 Wanted::OneJob => WatchQuery::default().job(workload::job(nth)),
             };
             let watching = persist.watch(query).await.expect("it can be watched");
@@ -118,6 +131,7 @@ impl Contender for Watched {
         match self.wanted {
             Wanted::All => format!("persist, {WATCHERS} watch all"),
             Wanted::OneJob => format!("persist, {WATCHERS} watch a job each"),
+            Wanted::Nothing => "persist, nobody watches".into(),
         }
     }
 
@@ -128,12 +142,14 @@ impl Contender for Watched {
     async fn slice(&mut self) -> Slice {
         self.server.fresh().await;
         let persist = self.server.persist().await;
-        let (mut watchers, ends) = self.watchers(&persist).await;
+        let (mut watchers, ends) = self.seated(&persist).await;
+        let before = self.server.cpu();
         let (mut slice, repeated) = load(&persist, self.callers, self.length, Load::Uniform).await;
+        cpu_of(&self.server, before, &mut slice);
         let written = Instant::now();
         self.server.check(slice.done - repeated).await;
         let mut stored = Vec::new();
-        for nth in 0..WATCHERS {
+        for nth in 0..self.watchers() {
             let of_one = match (self.wanted, stored.first()) {
                 (Wanted::All, Some(same)) => *same,
                 _ => self.stored(nth).await,
@@ -157,6 +173,9 @@ impl Contender for Watched {
         let in_time = tokio::time::timeout(PATIENCE, all).await;
         in_time.unwrap_or_else(|_| panic!("not all was seen {:?} after it was written", written.elapsed()));
         persist.close().await.expect("it closes");
+        if self.wanted == Wanted::Nothing {
+            return slice;
+        }
         let ways = Slice::of(ways, self.length);
         slice.extras.insert(WAY, f64::from(ways.quantile(0.99)) / 1_000.0);
         slice
