@@ -1,88 +1,159 @@
-//! Keeps an account of what was refused, at a bounded rate.
+//! Keeps an account of what was refused, beside the updates and at a bounded rate.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Weak;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use persist_core::layer::OncePer;
-use persist_core::{Claim, Outcome, PersistBackend, Subject, Tried};
-use tokio::time::Instant;
+use persist_core::{CHUNK, Claim, Error, ErrorKind, Outcome, PersistBackend, Result, Subject, Tried};
 
 use crate::heal::BETWEEN_WARNINGS;
+use crate::switch::Switch;
 
-/// Whoever tries the same in vain again and again is written down once in this time, with all its tries.
-const BETWEEN: Duration = Duration::from_secs(10);
-/// Slots and states that are remembered; the oldest is forgotten first, with the tries that were not written down.
-const REMEMBERED: usize = 1_024;
+/// Between two writes: whoever tries the same in vain again and again costs one write in this time, with all the tries.
+const BETWEEN: Duration = Duration::from_secs(1);
+/// Before it is tried again where it failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// The same where it takes a person: the schema lacks the table, or the role a right.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+/// Slots and states that wait to be kept; what comes beyond is counted and not kept.
+const WAITING: usize = 8_192;
 
 type Key = (Subject, i64, &'static str);
 
-/// What was written down lately.
+/// What waits to be kept. Nobody waits for it: the answer to an update does not depend on it.
 #[derive(Debug)]
 pub(crate) struct Refusals {
-    lately: Mutex<Lately>,
+    waiting: Mutex<Waiting>,
+    /// One write at a time, and closing waits for it.
+    writing: tokio::sync::Mutex<()>,
     line: OncePer,
 }
 
 #[derive(Debug, Default)]
-struct Lately {
-    /// When, and the tries since.
-    kept: HashMap<Key, (Instant, u32)>,
-    order: VecDeque<Key>,
+struct Waiting {
+    tried: BTreeMap<Key, Tried>,
+    /// Came beyond what may wait.
+    lost: u64,
+    /// Whether a task is at work.
+    at_work: bool,
 }
 
 impl Refusals {
     pub(crate) fn new() -> Self {
         Self {
-            lately: Mutex::new(Lately::default()),
+            waiting: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             line: OncePer::new(BETWEEN_WARNINGS),
         }
     }
 
-    /// Keeps what a batch was refused. The answer to an update does not depend on it: what can't be kept is told in the log.
-    pub(crate) async fn keep(&self, backend: &dyn PersistBackend, claims: &[Claim], outcomes: &[Outcome]) {
-        let Some(ledger) = backend.ledger() else { return };
-        let due = self
-            .lately
-            .lock()
-            .due(&Tried::of(claims, outcomes), Instant::now());
-        if due.is_empty() {
+    /// Notes what of a batch was refused, and sees to it that it is kept.
+    pub(crate) fn note(&self, switch: &Weak<Switch>, claims: &[Claim], outcomes: &[Outcome]) {
+        let tried = Tried::of(claims, outcomes);
+        if tried.is_empty() {
             return;
         }
-        if let Err(error) = ledger.keep(&due).await
-            && let Some(held_back) = self.line.pass()
-        {
-            let kind = error.kind().name();
-            tracing::warn!(kind, %error, held_back, "a refusal could not be kept; the update was answered all the same");
+        let mut waiting = self.waiting.lock();
+        waiting.add(tried);
+        if !std::mem::replace(&mut waiting.at_work, true) {
+            tokio::spawn(work(Weak::clone(switch)));
         }
+    }
+
+    /// Keeps all that waits now.
+    pub(crate) async fn flush(&self, backend: &dyn PersistBackend) -> Result<()> {
+        let Some(ledger) = backend.ledger() else {
+            self.waiting.lock().tried.clear();
+            return Ok(());
+        };
+        let _writing = self.writing.lock().await;
+        loop {
+            let some = self.waiting.lock().take(CHUNK);
+            if some.is_empty() {
+                return Ok(());
+            }
+            // Nobody drops this half-way: it runs in tasks of its own.
+            if let Err(error) = ledger.keep(&some).await {
+                self.waiting.lock().add(some);
+                return Err(error);
+            }
+        }
+    }
+
+    pub(crate) fn tell(&self, error: &Error, what: &str) {
+        let (waiting, lost) = {
+            let waiting = self.waiting.lock();
+            (waiting.tried.len(), waiting.lost)
+        };
+        if let Some(held_back) = self.line.pass() {
+            let kind = error.kind().name();
+            tracing::warn!(kind, %error, waiting, lost, held_back, "{what}");
+        }
+    }
+
+    /// Whether the task may end, as nothing waits; it is then no more at work.
+    fn rests(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.at_work = !waiting.tried.is_empty();
+        !waiting.at_work
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.lock().tried.is_empty()
     }
 }
 
-impl Lately {
-    /// Those to be written down now.
-    fn due(&mut self, tried: &[Tried], now: Instant) -> Vec<Tried> {
-        let mut due = Vec::new();
-        for one in Tried::merged(tried) {
+impl Waiting {
+    fn add(&mut self, tried: Vec<Tried>) {
+        for one in tried {
+            let is_full = self.tried.len() >= WAITING;
             let (subject, rank, state) = one.key();
-            let key = (subject.clone(), rank, state);
-            if let Some((kept, since)) = self.kept.get_mut(&key) {
-                *since = since.saturating_add(one.tries);
-                if now.saturating_duration_since(*kept) >= BETWEEN {
-                    *kept = now;
-                    due.push(one.tries(std::mem::take(since)));
+            match self.tried.entry((subject.clone(), rank, state)) {
+                Entry::Occupied(mut held) => {
+                    let held = held.get_mut();
+                    held.tries = held.tries.saturating_add(one.tries);
+                    held.standing = one.standing;
                 }
-                continue;
+                Entry::Vacant(_) if is_full => self.lost += u64::from(one.tries),
+                Entry::Vacant(free) => {
+                    free.insert(one);
+                }
             }
-            self.kept.insert(key.clone(), (now, 0));
-            self.order.push_back(key);
-            if self.order.len() > REMEMBERED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.kept.remove(&oldest);
-            }
-            due.push(one);
         }
-        due
+    }
+
+    fn take(&mut self, most: usize) -> Vec<Tried> {
+        let some = std::iter::from_fn(|| self.tried.pop_first());
+        some.take(most).map(|(_, one)| one).collect()
+    }
+}
+
+/// Writes down what waits, until nothing does. Holds no handle while it rests.
+async fn work(switch: Weak<Switch>) {
+    loop {
+        let Some(held) = switch.upgrade() else { return };
+        let kept = held.keep_refusals().await;
+        let pause = match &kept {
+            Ok(()) => BETWEEN,
+            Err(error) => {
+                let refused = [ErrorKind::SchemaMismatch, ErrorKind::Auth, ErrorKind::Unsupported];
+                let takes_a_person = refused.contains(&error.kind());
+                if takes_a_person {
+                    AFTER_REFUSAL
+                } else {
+                    AFTER_FAILURE
+                }
+            }
+        };
+        drop(held);
+        tokio::time::sleep(pause).await;
+        let Some(held) = switch.upgrade() else { return };
+        if held.refusals.rests() || held.is_closed() {
+            return;
+        }
     }
 }
 
@@ -100,34 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_due_once_in_its_time_with_all_its_tries() {
-        let (mut lately, begun) = (Lately::default(), Instant::now());
-        let tries = |due: Vec<Tried>| due.iter().map(|one| one.tries).collect::<Vec<_>>();
-        assert_eq!(tries(lately.due(&[tried(1), tried(1)], begun)), [2], "at once");
-        let soon = begun + BETWEEN - Duration::from_nanos(1);
-        assert_eq!(
-            tries(lately.due(&[tried(1), tried(2)], soon)),
-            [1],
-            "another is due"
-        );
-        assert_eq!(tries(lately.due(&[tried(1)], soon)), [0; 0]);
-        assert_eq!(
-            tries(lately.due(&[tried(1)], begun + BETWEEN)),
-            [3],
-            "with those between"
-        );
-        assert_eq!(tries(lately.due(&[tried(1)], begun + BETWEEN)), [0; 0]);
-        assert_eq!(tries(lately.due(&[tried(1)], begun + BETWEEN * 2)), [2]);
+    fn the_same_waits_once_with_all_its_tries() {
+        let mut waiting = Waiting::default();
+        waiting.add(vec![tried(2), tried(1), tried(2).tries(3)]);
+        let tries = |some: Vec<Tried>| some.iter().map(|one| one.tries).collect::<Vec<_>>();
+        assert_eq!(tries(waiting.take(1)), [1], "in the order of keys");
+        waiting.add(vec![tried(2)]);
+        assert_eq!(tries(waiting.take(9)), [5]);
+        assert_eq!(tries(waiting.take(9)), [0; 0]);
     }
 
     #[test]
-    fn memory_is_bounded_and_the_oldest_goes_first() {
-        let (mut lately, now) = (Lately::default(), Instant::now());
-        for n in 1..=(REMEMBERED as u128 + 1) {
-            assert_eq!(lately.due(&[tried(n)], now).len(), 1);
-        }
-        assert_eq!((lately.kept.len(), lately.order.len()), (REMEMBERED, REMEMBERED));
-        assert_eq!(lately.due(&[tried(2)], now), [], "it is still remembered");
-        assert_eq!(lately.due(&[tried(1)], now).len(), 1, "it was forgotten");
+    fn memory_is_bounded_and_what_is_beyond_is_counted() {
+        let mut waiting = Waiting::default();
+        waiting.add((1..=WAITING as u128).map(tried).collect());
+        waiting.add(vec![tried(1), tried(u128::MAX).tries(7)]);
+        assert_eq!((waiting.tried.len(), waiting.lost), (WAITING, 7));
+        assert_eq!(waiting.take(1)[0].tries, 2, "what waits is counted on");
     }
 }

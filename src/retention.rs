@@ -22,6 +22,10 @@ pub const RETENTION_ACTOR: &str = "persist:retention";
 /// A run that failed, or met another, is tried again after this time, if the next is not due before.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
+/// Request ids of a batch. Of 500 each held one of two cores for 50 ms, and the 99th percentile of 64 callers beside was 1.8 times
+/// what it is by itself; of 100 it was 1.2 times (3 rounds on a busy machine, 2026-11-28).
+const BATCH: u32 = 200;
+
 /// How often a runner that rests asks whether it is to go on.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -35,7 +39,8 @@ const LEASE: Duration = Duration::from_secs(20);
 ///
 /// Conditions are joined by "and", as those of [`Prune`], which also says what is never removed: whatever is live. There must be
 /// one. A run removes batch after batch, each with a deadline of its own, and rests after each for as long as it took, so that
-/// writers have the database for half of the time. It can be stopped and begun again anywhere.
+/// writers have the database for half of the time. A batch goes on where the one before it ended, so that a run looks at each job
+/// once. It can be stopped and begun again anywhere.
 ///
 /// Of several runners on one store one works: it beats as [`RETENTION_ACTOR`], and the others are told `Busy`. A store that
 /// keeps no heartbeats has no such guard; two runners then remove the same jobs once.
@@ -65,10 +70,10 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Without any condition yet: 500 request ids a batch, once an hour.
+    /// Without any condition yet: 200 request ids a batch, once an hour.
     pub fn new() -> Self {
         Self {
-            prune: Prune::default().limit(500),
+            prune: Prune::default().limit(BATCH),
             age: None,
             per_second: None,
             every: Duration::from_secs(3_600),
@@ -160,18 +165,20 @@ impl Retention {
         lease: &Lease<'_>,
         each: &mut impl FnMut(Option<&Pruned>) -> bool,
     ) -> Result<Pruned> {
-        let mut all = Pruned::default();
+        let (mut all, mut request) = (Pruned::default(), request.clone());
         loop {
             let begun = Instant::now();
-            let pruned = backend.prune(request).await?;
+            let pruned = lease.during(backend.prune(&request)).await?;
             let goes_on = each(Some(&pruned));
+            let (more, requests) = (pruned.more, pruned.requests);
+            request.after = pruned.next.clone();
             all += pruned;
-            if !pruned.more || !goes_on {
+            if !more || !goes_on {
                 return Ok(all);
             }
             let took = begun.elapsed();
             let rest = self.per_second.map_or(took, |most| {
-                let wanted = Duration::from_secs_f64(pruned.requests as f64 / f64::from(most));
+                let wanted = Duration::from_secs_f64(requests as f64 / f64::from(most));
                 took.max(wanted.saturating_sub(took))
             });
             if !lease.rest(rest, each).await? {
@@ -298,6 +305,17 @@ impl<'o> Lease<'o> {
         };
         lease.beat(LEASE).await?;
         Ok(lease)
+    }
+
+    /// Says that it is still there while a batch is at work, which may look at much before it finds any.
+    async fn during<T>(&self, batch: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut batch = std::pin::pin!(batch);
+        loop {
+            match tokio::time::timeout(LEASE / 4, &mut batch).await {
+                Ok(done) => return done,
+                Err(_) => self.beat(LEASE).await?,
+            }
+        }
     }
 
     /// Rests, and says that it is still there. Whether to go on then.

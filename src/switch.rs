@@ -320,6 +320,10 @@ impl Switch {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.situation.lock().state, State::Closed)
+    }
+
     fn is_ready(&self) -> bool {
         matches!(self.situation.lock().state, State::Ready(_))
     }

@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Postgres: callers, alone, bulk, import, hot jobs, a sweep of callers, pages and point reads.
+    /// Postgres: callers, alone, bulk, import, hot jobs, who watches, a prune, a sweep of callers, pages and point reads.
     Postgres,
     /// SQLite: callers, readers beside writers, import, a sweep of callers.
     Sqlite,
@@ -96,6 +96,13 @@ impl Options {
         self.contest
             .as_ref()
             .is_none_or(|name| workload.starts_with(name))
+    }
+
+    /// Whether any contest is asked for whose name begins so.
+    pub(crate) fn wants_any(&self, beginning: &str) -> bool {
+        self.contest
+            .as_ref()
+            .is_none_or(|name| name.starts_with(beginning) || beginning.starts_with(name.as_str()))
     }
 
     /// The length of a slice.

@@ -4,9 +4,11 @@ mod by_hand;
 mod filled;
 mod ours;
 mod pgbench;
+mod prune;
 mod reads;
 mod script;
 pub(crate) mod server;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +22,11 @@ use by_hand::{SeaOrm, Sqlx};
 use filled::Filled;
 use ours::{Import, Load, Ours};
 use pgbench::Pgbench;
+use prune::{Beside, Old};
 use reads::{Of, Pages, Points};
 use script::Script;
 use server::Server;
+use watch::{Wanted, Watched};
 
 /// Makes contenders.
 struct Field<'o> {
@@ -41,10 +45,14 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
         length: options.slice(),
     };
     let mut verdicts = field.writes().await;
+    verdicts.extend(field.watches().await);
+    verdicts.extend(field.prunes().await);
     verdicts.extend(field.callers().await);
-    // In a database of its own, which no slice empties.
-    let filled = Filled::new(field.server.another().await, options.rows).await;
-    verdicts.extend(field.reads(&filled).await);
+    if options.wants_any("pg-p") {
+        // In a database of its own, which no slice empties.
+        let filled = Filled::new(field.server.another().await, options.rows).await;
+        verdicts.extend(field.reads(&filled).await);
+    }
     verdicts
 }
 
@@ -115,6 +123,47 @@ impl Field<'_> {
             self.ours(self.options.crowd, Load::Uniform),
         ];
         verdicts.extend(contest(self.options, "pg-hot", hot).await);
+        verdicts
+    }
+
+    async fn watches(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for (wanted, workload) in [(Wanted::All, "watch"), (Wanted::OneJob, "watch (a job each)")] {
+            for callers in [64, self.options.crowd] {
+                let side = |wanted| -> Boxed {
+                    Box::new(Watched {
+                        server: Arc::clone(&self.server),
+                        callers,
+                        length: self.length,
+                        wanted,
+                    })
+                };
+                let both = vec![side(wanted), side(Wanted::Nothing)];
+                verdicts.extend(contest(self.options, workload, both).await);
+            }
+        }
+        verdicts
+    }
+
+    async fn prunes(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        if !self.options.wants("prune") {
+            return verdicts;
+        }
+        // In a database of its own, which no slice empties.
+        let old = Old::new(self.server.another().await, self.options.rows).await;
+        for callers in [64, self.options.crowd] {
+            let side = |is_pruned| -> Boxed {
+                Box::new(Beside {
+                    old: Arc::clone(&old),
+                    callers,
+                    length: self.length,
+                    is_pruned,
+                })
+            };
+            verdicts.extend(contest(self.options, "prune", vec![side(true), side(false)]).await);
+        }
+        old.empty().await;
         verdicts
     }
 

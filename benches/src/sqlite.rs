@@ -20,7 +20,14 @@ use tokio_rusqlite::TokioRusqlite;
 /// Runs the contests of SQLite.
 pub async fn run(options: &Options) -> Vec<Verdict> {
     let length = options.slice();
-    let ours = |callers| -> Box<dyn Contender> { Box::new(Ours { callers, length }) };
+    let of_file = |callers, is_plain| -> Box<dyn Contender> {
+        Box::new(Ours {
+            callers,
+            is_plain,
+            length,
+        })
+    };
+    let ours = |callers| of_file(callers, false);
     let by_hand = |in_one, of_callers| -> Box<dyn Contender> {
         Box::new(Rusqlite {
             length,
@@ -40,6 +47,7 @@ pub async fn run(options: &Options) -> Vec<Verdict> {
     for callers in [64, 2_048] {
         let contenders = vec![
             ours(callers),
+            of_file(callers, true),
             by_hand(false, callers),
             by_hand(true, callers),
             by_hand(true, 1),

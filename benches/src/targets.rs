@@ -84,7 +84,10 @@ const SERVER: &str = "the server by itself";
 /// What has no layer over it but its writer.
 const BARE: &str = "the driver";
 
-static TARGETS: [Target; 23] = [
+/// Of the changes from their callers to who watches, while both are busy: the poll interval is then the shortest, 20 ms.
+pub(crate) const WAY: &str = "p99 from the call to who watches, ms";
+
+static TARGETS: [Target; 27] = [
     target(
         "pg-callers",
         Some(64),
@@ -154,6 +157,21 @@ static TARGETS: [Target; 23] = [
     target("pg-point", None, "rate over pgbench's", AtLeast(0.8), |of| {
         rate(of, PGBENCH)
     }),
+    target(
+        "watch",
+        None,
+        "rate over that with nobody watching",
+        AtLeast(0.97),
+        |of| rate(of, "persist"),
+    ),
+    target("watch", Some(64), WAY, AtMost(40.0), |of| most(of, WAY)),
+    target(
+        "prune",
+        None,
+        "p99 over that with nobody pruning",
+        AtMost(2.0),
+        |of| p99(of, "persist"),
+    ),
     target("pg-sweep", None, SHARE, AtLeast(0.9), |of| least(of, SHARE)),
     target("pg-sweep", None, LITTLE, AtMost(2.0), |of| most(of, LITTLE)),
     target(
@@ -162,6 +180,13 @@ static TARGETS: [Target; 23] = [
         "rate over a transaction per update",
         AtLeast(12.0),
         |of| rate(of, "rusqlite, a transaction"),
+    ),
+    target(
+        "lite-callers",
+        None,
+        "rate over that of a file that keeps its free pages",
+        AtLeast(0.97),
+        |of| rate(of, "persist, SQLite FULL, pages stay"),
     ),
     target("lite-callers", Some(64), "p99, ms", AtMost(10.0), |of| {
         Some(of.contenders.first()?.p99_us / 1_000.0)

@@ -16,6 +16,8 @@ async fn every_contest_runs_and_checks_its_rows() {
             "pg-bulk",
             "import",
             "pg-hot",
+            "watch",
+            "prune",
             "pg-sweep",
             "pg-page",
             "pg-point",

@@ -304,6 +304,57 @@ mod tests {
         assert!(!parses("persist migrate down --yes") && !parses("persist migrate down --all --steps 1"));
     }
 
+    /// The words of an example, up to what only a shell reads.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        let ends = |word: &mut Option<String>, words: &mut Vec<String>| words.extend(word.take());
+        for letter in line.chars().chain([' ']) {
+            match (quote, letter) {
+                (Some(open), letter) if letter == open => quote = None,
+                (Some(_), letter) => word.get_or_insert_default().push(letter),
+                (None, '\'' | '"') => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                // A space more is before what the line is about.
+                (None, ' ') if word.is_none() => break,
+                (None, ' ') => ends(&mut word, &mut words),
+                (None, '|' | '>' | ';') => {
+                    ends(&mut word, &mut words);
+                    break;
+                }
+                (None, letter) => word.get_or_insert_default().push(letter),
+            }
+        }
+        words
+    }
+
+    fn examples(command: &clap::Command, found: &mut Vec<String>) {
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        found.extend(help.lines().filter_map(|line| {
+            let begin = line.starts_with("  ").then(|| line.find("persist "))??;
+            Some(line[begin..].to_owned())
+        }));
+        command.get_subcommands().for_each(|below| examples(below, found));
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_understood() {
+        let mut found = Vec::new();
+        examples(&Cli::command(), &mut found);
+        assert!(found.len() > 40, "{found:#?}");
+        for example in found {
+            let id = "0190c2f4-0000-7000-8000-000000000001";
+            let words = words(&example.replace("$ID", id).replace(" STATE", " failed"));
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{example}: {words:?}: {error}");
+            }
+        }
+    }
+
     #[test]
     fn help_lists_every_state() {
         let help = state_meanings::<JobState>("states");

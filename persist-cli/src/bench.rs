@@ -33,7 +33,7 @@ batch: updates of a commit. Latencies are true to three digits, those of the war
 
 Examples:
   persist bench --callers 1,64,1024
-  persist --format json bench --callers 64 --mix full --read-share 0.5";
+  persist --format json bench --callers 64 --mix vms --read-share 0.5";
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {

@@ -16,6 +16,7 @@ use crate::exit::{Code, Failure};
 use crate::gantt;
 use crate::span::{human, parse_moment};
 use crate::table::{self, Heading::Fixed, Heading::Text};
+use crate::talk;
 use crate::visible::visible;
 
 /// Candidates that are listed for an ambiguous beginning of an id.
@@ -149,6 +150,10 @@ fn print(context: &mut Context, story: &Story, now: Timestamp) -> Result<(), Fai
         let who = oddity.domain_name.as_deref().map_or("job".into(), visible);
         let line = format!("odd: {who}, attempt {}: {}", oddity.attempt, oddity.what);
         context.out.line(&line)?;
+    }
+    if story.refusals.is_none() {
+        let what = "what was refused is not known: this store keeps no account of it, or none for this role";
+        talk::say(what);
     }
     for refusal in story.refusals.iter().flatten() {
         context.out.line(&refused(refusal))?;

@@ -20,7 +20,7 @@ Examples:
 
 const UP_AFTER_HELP: &str = "\
 Example, as the owner of the tables where the orchestrator's role may not change them:
-  PERSIST_DATABASE_URL=postgres://persist_owner@db/ci persist migrate up";
+  PERSIST_DATABASE_URL='postgres://persist_owner@db/ci?persist_schema=persist' persist migrate up";
 
 const DOWN_AFTER_HELP: &str = "\
 Examples:

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use persist::{JobState, LARGEST_PRUNE, PersistBackend, Pruned, Retention, StateTable, SystemClock};
+use persist::{JobState, LARGEST_PRUNE, PersistBackend, Prune, Pruned, Retention, StateTable, SystemClock};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -20,7 +20,8 @@ Examples:
   persist prune --id 0190c2f4-0000-7000-8000-000000000001 --yes
 
 A job goes as a whole: its row, its VMs, its history. What is live stays, unless --id names it. Conditions are joined by
-'and'. An update that comes for a pruned job starts it anew: keep longer than anybody might replay.";
+'and'. The oldest go first, with --keep repository by repository. An update that comes for a pruned job starts it anew:
+keep longer than anybody might replay. A SQLite file gets shorter, if it was not made before that could be.";
 
 #[derive(Args)]
 pub(crate) struct PruneArgs {
@@ -36,7 +37,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     id: Vec<Uuid>,
     /// Request ids that go in one transaction
-    #[arg(long, value_name = "N", default_value_t = 500,
+    #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_PRUNE)))]
     batch: u32,
     /// At most so many request ids a second; without it half of the time is left to others
@@ -73,13 +74,14 @@ pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, 
     let request = retention.request(&SystemClock);
     let request = request.map_err(|error| Failure::told(Code::Usage, error.to_string()))?;
     let backend = context.database.for_reading().await?;
-    let (pruned, code) = if args.dry_run {
-        let request = request.limit(LARGEST_PRUNE).dry_run(true);
-        (backend.prune(&request).await?, Code::Ok)
+    let (mut pruned, code) = if args.dry_run {
+        count(&*backend, request.limit(LARGEST_PRUNE).dry_run(true)).await?
     } else {
         batches(&*backend, &retention).await?
     };
     backend.close().await?;
+    // A place that nothing takes: another prune begins anew.
+    pruned.next = None;
     match context.format {
         Format::Table => context.out.line(&line(args.dry_run, &pruned))?,
         Format::Json | Format::Jsonl => context.out.json(&Told {
@@ -90,6 +92,26 @@ pub(crate) async fn run(args: PruneArgs, context: &mut Context) -> Result<Code, 
     Ok(code)
 }
 
+/// All that would go, in parts, or until a signal asks to stop.
+async fn count(backend: &dyn PersistBackend, mut request: Prune) -> Result<(Pruned, Code), Failure> {
+    let stop = signals::listen()?;
+    let bar = talk::spinner("counting");
+    let mut so_far = Pruned::default();
+    loop {
+        let counted = backend.prune(&request).await;
+        let counted = counted.inspect_err(|_| bar.finish_and_clear())?;
+        request = request.after(counted.next.clone());
+        so_far += counted;
+        bar.set_message(format!("{} request ids counted", so_far.requests));
+        let asked = *stop.borrow();
+        if !so_far.more || asked.is_some() {
+            bar.finish_and_clear();
+            let code = asked.filter(|_| so_far.more).map_or(Code::Ok, Code::Signalled);
+            return Ok((so_far, code));
+        }
+    }
+}
+
 /// Until nothing is left, or a signal asks to stop: then the batch that is under way is the last.
 async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<(Pruned, Code), Failure> {
     let stop = signals::listen()?;
@@ -97,7 +119,7 @@ async fn batches(backend: &dyn PersistBackend, retention: &Retention) -> Result<
     let mut so_far = Pruned::default();
     let each = |pruned: Option<&Pruned>| {
         if let Some(pruned) = pruned {
-            so_far += *pruned;
+            so_far += pruned.clone();
             bar.set_message(format!("{} request ids pruned", so_far.requests));
         }
         stop.borrow().is_none()

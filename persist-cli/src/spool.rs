@@ -37,14 +37,19 @@ Examples:
 #[derive(Subcommand)]
 pub(crate) enum SpoolAction {
     /// Tell how much waits, since when, and for which database
+    #[command(after_help = "Example:\n  persist spool status --spool /var/lib/ci/spool.db")]
     Status(SpoolFile),
     /// List what waits
+    #[command(after_help = "Example:\n  persist spool list --spool /var/lib/ci/spool.db --dead")]
     List(ListFlags),
     /// Send what waits to the database of --database-url, and remove what it has
+    #[command(after_help = "Example:\n  persist spool replay --spool /var/lib/ci/spool.db")]
     Replay(SpoolFile),
     /// Print what waits as JSONL, for `import`; nothing is removed
+    #[command(after_help = "Example:\n  persist spool export --spool /var/lib/ci/spool.db > waits.jsonl")]
     Export(WhichFlags),
     /// Remove what was put aside because no database can store it
+    #[command(after_help = "Example:\n  persist spool discard-dead --spool /var/lib/ci/spool.db --yes")]
     DiscardDead(DiscardFlags),
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::changes::ChangePosition;
 use crate::error::{Error, Result};
 use crate::page::Order;
+use crate::prune::PrunePosition;
 use crate::time::{self, Timestamp};
 
 /// The place after a page's last row. Opaque: keep it, hand it back, don't read it.
@@ -48,6 +49,9 @@ pub enum Position {
         i64,
         String,
     ),
+    /// Among what a prune removes.
+    #[serde(rename = "p")]
+    Prune(PrunePosition),
 }
 
 const VERSION: u8 = 1;

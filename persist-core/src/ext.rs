@@ -201,7 +201,9 @@ impl<B: PersistBackend + ?Sized> PersistExt for B {}
 /// Whether an error of reading refusals says that this store has none to read, or none for this reader.
 fn keeps_none(error: &Error) -> bool {
     use ErrorKind::{Auth, SchemaMismatch, Unsupported};
-    matches!(error.kind(), Auth | SchemaMismatch | Unsupported)
+    // A row that can't be read is one that there is.
+    let is_of_a_row = error.context("request_id").is_some();
+    !is_of_a_row && matches!(error.kind(), Auth | SchemaMismatch | Unsupported)
 }
 
 struct Walk<T, F> {

@@ -22,8 +22,8 @@ pub use refusal::Refusal;
 /// they go with their job when it is pruned.
 ///
 /// There is one for each slot and state that was tried in vain, however often: a slot of a job has at most three, one of a
-/// VM at most one, so that they are bounded by the history. The facade and `replay` keep what their updates are answered
-/// with; a backend by itself keeps nothing.
+/// VM at most one, so that they are bounded by the history. A backend by itself keeps nothing: `replay` keeps what it is
+/// answered with, and the facade what its updates are, once a second and beside them, so that nobody waits for it.
 ///
 /// [`keep`](Self::keep) has the deadline of a write, [`refusals`](Self::refusals) that of a read. Both are cancel-safe, and
 /// `Closed` after close.
@@ -44,9 +44,9 @@ pub use refusal::Refusal;
 /// Of each call: `SchemaMismatch` on a store that lacks the migration of refusals, which is an optional one.
 #[async_trait]
 pub trait Ledger: Debug + Send + Sync {
-    /// Keeps refusals, in any number and order. One that is there already counts on: its first update stays, what stands
-    /// and the time of the last try are the new ones. After an error any of them may be kept, and keeping them again counts
-    /// them again.
+    /// Keeps refusals, in any number and order, of slots that are there; the deadline counts per chunk. One that is there
+    /// already counts on: its first update stays, what stands and the time of the last try are the new ones. After an error
+    /// any of them may be kept, and keeping them again counts them again.
     async fn keep(&self, tried: &[Tried]) -> Result<()>;
 
     /// A page of refusals, those that were tried last first.

@@ -65,7 +65,7 @@ pub use outbox::{Entry, Outbox, OutboxStatus};
 pub use outcome::{Current, Outcome};
 pub use owners::{HEARTBEAT, Heartbeat, Orphan, OrphanKind, OrphanQuery, Owner, Owners};
 pub use page::{IdRange, Order, Page, TimeRange};
-pub use prune::{LARGEST_PRUNE, Prune, Pruned};
+pub use prune::{LARGEST_PRUNE, Prune, PrunePosition, PruneRepo, Pruned};
 pub use schema::{Down, MigrationStatus, PlannedMigration, Schema, SchemaStatus};
 pub use state::{JobState, State, StateSpec, StateTable, VmState};
 pub use stats::{Group, Stats, StatsQuery, Times};

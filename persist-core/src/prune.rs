@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::cursor::{self, Cursor, Position};
 use crate::error::{Error, Result};
 use crate::state::{JobState, StateTable};
 use crate::time::{self, Timestamp};
@@ -29,8 +30,12 @@ pub struct Prune {
     /// Keeps the newest so many jobs (by `created_at`, then id) of each repository; jobs of no known
     /// repository are one group.
     pub keep_per_repo: Option<u32>,
-    /// Most request ids to remove in this call, the oldest first: 1 to 10,000, 1,000 unless set.
+    /// Most request ids to remove in this call: 1 to 10,000, 1,000 unless set. The oldest go first, by `created_at`, then
+    /// id; with `keep_per_repo` and without `ids` repository by repository, by their bytes, those of no known one last.
     pub limit: u32,
+    /// Only what comes after this place in that order: [`Pruned::next`] of a call with the same conditions. A call that goes
+    /// on there looks at nothing twice; one that begins anew passes over all that the calls before it looked at and left.
+    pub after: Option<Cursor>,
     /// Counts, removes nothing.
     pub dry_run: bool,
 }
@@ -43,6 +48,7 @@ impl Default for Prune {
             states: Vec::new(),
             keep_per_repo: None,
             limit: 1_000,
+            after: None,
             dry_run: false,
         }
     }
@@ -84,6 +90,13 @@ impl Prune {
         self
     }
 
+    /// Only what comes after this place.
+    #[must_use]
+    pub fn after(mut self, after: Option<Cursor>) -> Self {
+        self.after = after;
+        self
+    }
+
     /// Counts, removes nothing.
     #[must_use]
     pub fn dry_run(mut self, dry_run: bool) -> Self {
@@ -94,8 +107,8 @@ impl Prune {
     /// Checks and normalises. Every backend calls this first. Ids come out sorted and without doubles.
     ///
     /// # Errors
-    /// `InvalidInput` for no condition at all, a live state without ids, a limit outside 1–10,000, or more
-    /// than 10,000 ids.
+    /// `InvalidInput` for no condition at all, a live state without ids, a limit outside 1–10,000, more than 10,000 ids, and a
+    /// cursor that is damaged or of another order.
     pub fn check(&self) -> Result<Self> {
         let mut request = self.clone();
         request.ids.sort_unstable();
@@ -132,12 +145,58 @@ impl Prune {
                 format_args!("must be at most {LARGEST_PRUNE}"),
             ));
         }
+        self.position()?;
         Ok(request)
+    }
+
+    /// Whether it goes repository by repository. For backends.
+    pub fn is_by_repo(&self) -> bool {
+        self.keep_per_repo.is_some() && self.ids.is_empty()
+    }
+
+    /// The place to go on from. For backends.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a cursor that is damaged or of another order.
+    pub fn position(&self) -> Result<Option<PrunePosition>> {
+        match self.after.as_ref().map(Cursor::decode).transpose()? {
+            None => Ok(None),
+            Some(Position::Prune(position)) if (position.repo != PruneRepo::Any) == self.is_by_repo() => {
+                Ok(Some(position))
+            }
+            Some(_) => Err(cursor::foreign()),
+        }
     }
 }
 
+/// A place in the order in which a prune goes: after a request id. Places are ordered by their fields.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PrunePosition {
+    /// Among which jobs.
+    pub repo: PruneRepo,
+    /// The `created_at` of the job, or the earliest of VMs whose job never came.
+    #[serde(with = "time::rfc3339")]
+    pub created_at: Timestamp,
+    /// The request id.
+    pub request_id: Uuid,
+}
+
+/// Whose jobs a prune is among.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PruneRepo {
+    /// All, where it goes by age alone.
+    #[serde(rename = "a")]
+    Any,
+    /// Those of one repository.
+    #[serde(rename = "r")]
+    Known(String),
+    /// Those of no known repository.
+    #[serde(rename = "u")]
+    Unknown,
+}
+
 /// What a prune removed, or with `dry_run` would remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Pruned {
     /// Request ids.
@@ -148,8 +207,12 @@ pub struct Pruned {
     pub vms: u64,
     /// Slots of the history.
     pub events: u64,
-    /// Whether more match than the limit let go.
+    /// Whether to go on: more match than the limit let go, or half of the call's deadline was over before the search had come
+    /// to its end.
     pub more: bool,
+    /// Where to go on, for [`Prune::after`], if there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
 }
 
 impl Pruned {
@@ -161,17 +224,27 @@ impl Pruned {
             vms,
             events,
             more,
+            next: None,
         }
+    }
+
+    /// Of a search that ended at this place, if it is to go on. For backends.
+    #[must_use]
+    pub fn ended_at(mut self, place: Option<PrunePosition>) -> Self {
+        self.more = place.is_some();
+        self.next = place.map(|place| Cursor::encode(&Position::Prune(place)));
+        self
     }
 }
 
 impl std::ops::AddAssign for Pruned {
-    /// What a later batch removed beside: whether more match is for that to say.
+    /// What a later batch removed beside: whether more match, and from where, is for that to say.
     fn add_assign(&mut self, later: Self) {
         self.requests += later.requests;
         self.jobs += later.jobs;
         self.vms += later.vms;
         self.events += later.events;
         self.more = later.more;
+        self.next = later.next;
     }
 }

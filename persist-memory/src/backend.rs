@@ -14,7 +14,7 @@ use persist_core::{
 use uuid::Uuid;
 
 use crate::state::State;
-use crate::{event, job, state, vm};
+use crate::{event, job, prune, vm};
 
 /// A store in this process's memory.
 ///
@@ -186,7 +186,7 @@ impl PersistBackend for MemoryBackend {
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
         let store = self.store("prune")?;
         let request = request.check().map_err(|error| error.during("prune"))?;
-        Ok(state::prune(&mut store.state.lock(), &request))
+        prune::prune(&mut store.state.lock(), &request)
     }
 
     async fn health(&self) -> Result<Health> {

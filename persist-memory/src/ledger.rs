@@ -23,9 +23,12 @@ impl Ledger for MemoryBackend {
     async fn keep(&self, tried: &[Tried]) -> Result<()> {
         let store = self.store("keep")?;
         let now = self.now("keep")?;
-        let refusals = &mut store.state.lock().refusals;
+        let state = &mut *store.state.lock();
         for one in Tried::merged(tried) {
-            refusals.keep(one, now);
+            // A slot that was pruned refuses nothing.
+            if state.has_slot(one.claim.subject(), one.claim.rank()) {
+                state.refusals.keep(one, now);
+            }
         }
         Ok(())
     }

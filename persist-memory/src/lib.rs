@@ -21,6 +21,7 @@ mod job;
 mod ledger;
 mod marks;
 mod owners;
+mod prune;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,7 @@ use std::ops::Bound;
 
 use foldhash::fast::RandomState;
 use persist_core::merge::{self, Fill, Row};
-use persist_core::{
-    Attribute, Claim, Horizon, Order, Outcome, Owner, Prune, Pruned, Rank, State as SubjectState, Subject,
-    TimeRange, Timestamp, VmKey,
-};
+use persist_core::{Claim, Horizon, Order, Outcome, Owner, Rank, Subject, TimeRange, Timestamp, VmKey};
 use uuid::Uuid;
 
 use crate::event::{Recorded, Sequence};
@@ -42,13 +39,21 @@ impl State {
     }
 
     /// Removes a job, its VMs and their history. The highest number that went.
-    fn remove(&mut self, id: Uuid) -> i64 {
+    pub(crate) fn remove(&mut self, id: Uuid) -> i64 {
         self.refusals.forget(id);
         let mut last = self.jobs.remove(&id, &mut self.sequence);
         for key in self.vms_of(id).map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             last = last.max(self.vms.remove(&key, &mut self.sequence));
         }
         last
+    }
+
+    pub(crate) fn has_slot(&self, subject: &Subject, rank: Rank) -> bool {
+        let line = match subject {
+            Subject::Job(id) => self.jobs.get(id),
+            Subject::Vm(key) => self.vms.get(key),
+        };
+        line.is_some_and(|line| line.place(rank).is_ok())
     }
 
     pub(crate) fn vms_of(&self, id: Uuid) -> impl Iterator<Item = (&VmKey, &Line)> {
@@ -159,10 +164,6 @@ impl<K: Key> Table<K> {
         self.get(key).map(|line| (key, line))
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.by_id.iter()
-    }
-
     fn merge(&mut self, key: &K, claim: &Claim, recorded_at: Timestamp, sequence: &mut Sequence) -> Outcome {
         let Some(line) = self.lines.get_mut(key) else {
             let line = Box::new(Line::first(sequence.record(claim, recorded_at)));
@@ -239,91 +240,5 @@ fn later<T: Ord>(cursor: Option<Bound<T>>, start: Option<Bound<T>>) -> Bound<T> 
         }
         (Some(bound), _) | (None, Some(bound)) => bound,
         (None, None) => Bound::Unbounded,
-    }
-}
-
-/// Removes what matches, the oldest first.
-pub(crate) fn prune(state: &mut State, request: &Prune) -> Pruned {
-    let kept = request.keep_per_repo.map(|keep| Kept::newest(state, keep));
-    let mut ages = candidates(state, request);
-    ages.sort_unstable();
-    let mut matching = ages
-        .into_iter()
-        .map(|(_, id)| id)
-        .filter(|id| matches(state, request, *id) && !kept.as_ref().is_some_and(|kept| kept.0.contains(id)))
-        .take(request.limit as usize + 1)
-        .collect::<Vec<_>>();
-    let more = matching.len() > request.limit as usize;
-    matching.truncate(request.limit as usize);
-
-    let mut pruned = Pruned::new(matching.len() as u64, 0, 0, 0, more);
-    let mut last = 0;
-    for id in matching {
-        if let Some(line) = state.jobs.get(&id) {
-            pruned.jobs += 1;
-            pruned.events += line.slots.len() as u64;
-        }
-        for (_, line) in state.vms_of(id) {
-            pruned.vms += 1;
-            pruned.events += line.slots.len() as u64;
-        }
-        if !request.dry_run {
-            last = last.max(state.remove(id));
-        }
-    }
-    if last > 0 {
-        state.pruned.raise((0, last));
-    }
-    pruned
-}
-
-/// Request ids that may be meant, with the age that decides who goes first.
-fn candidates(state: &State, request: &Prune) -> Vec<(Timestamp, Uuid)> {
-    let without_job = request.states.is_empty() && request.keep_per_repo.is_none();
-    let age = |id: Uuid| match state.jobs.get(&id) {
-        Some(job) => Some(job.row.created_at),
-        None if without_job => state.vms_of(id).map(|(_, vm)| vm.row.created_at).min(),
-        None => None,
-    };
-    let ids: BTreeSet<Uuid> = if request.ids.is_empty() {
-        let vms = state.vms.keys().map(|key| key.request_id);
-        state.jobs.keys().copied().chain(vms).collect()
-    } else {
-        request.ids.iter().copied().collect()
-    };
-    ids.into_iter().filter_map(|id| Some((age(id)?, id))).collect()
-}
-
-fn matches(state: &State, request: &Prune, id: Uuid) -> bool {
-    let job = state.jobs.get(&id).map(|job| &job.row);
-    let rows = || job.into_iter().chain(state.vms_of(id).map(|(_, vm)| &vm.row));
-    let wanted = |row: &Row| match row.state {
-        SubjectState::Job(state) => request.states.contains(&state),
-        SubjectState::Vm(_) => false,
-    };
-    (!request.ids.is_empty() || rows().all(|row| row.state.is_ended()))
-        && request
-            .ended_before
-            .is_none_or(|before| rows().all(|row| row.updated_at < before))
-        && (request.states.is_empty() || job.is_some_and(wanted))
-}
-
-/// The newest jobs of each repository, which stay.
-struct Kept(BTreeSet<Uuid>);
-
-impl Kept {
-    fn newest(state: &State, keep: u32) -> Self {
-        let mut counts: HashMap<Option<&str>, u32> = HashMap::new();
-        let newest = state
-            .jobs
-            .walk(Order::NewestFirst, None, TimeRange::default(), None);
-        let kept = newest.filter(|(_, job)| {
-            let count = counts
-                .entry(job.row.attributes.get(Attribute::RepoUrl))
-                .or_default();
-            *count = count.saturating_add(1);
-            *count <= keep
-        });
-        Self(kept.map(|(id, _)| *id).collect())
     }
 }

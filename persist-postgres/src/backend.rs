@@ -239,17 +239,30 @@ impl PersistBackend for PostgresBackend {
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
         self.refuse_closed("prune")?;
         let request = request.check().map_err(|error| error.during("prune"))?;
-        let prefix = Arc::clone(&self.prefix);
-        let pruned = self.pool.run(
-            "prune",
-            self.deadlines.write,
-            Scope::Transaction,
-            move |session| {
-                let (prefix, request) = (Arc::clone(&prefix), request.clone());
-                Box::pin(async move { prune::prune(session, &prefix, &request).await })
-            },
-        );
-        pruned.await
+        let (begun, deadline) = (Instant::now(), self.deadlines.write);
+        let found = prune::find(&self.pool, &self.prefix, &request, deadline).await;
+        let (ids, next) = found.map_err(|error| error.during("prune"))?;
+        if ids.is_empty() {
+            return Ok(Pruned::default().ended_at(next));
+        }
+        let (prefix, ids) = (Arc::clone(&self.prefix), Arc::<[Uuid]>::from(ids));
+        let left = deadline.saturating_sub(begun.elapsed());
+        let scope = if request.dry_run {
+            Scope::Single
+        } else {
+            Scope::Transaction
+        };
+        let pruned = self.pool.run("prune", left, scope, move |session| {
+            let (prefix, request, ids) = (Arc::clone(&prefix), request.clone(), Arc::clone(&ids));
+            Box::pin(async move {
+                if request.dry_run {
+                    prune::count(session, &prefix, &ids).await
+                } else {
+                    prune::remove(session, &prefix, &request, &ids).await
+                }
+            })
+        });
+        Ok(pruned.await?.ended_at(next))
     }
 
     async fn health(&self) -> Result<Health> {

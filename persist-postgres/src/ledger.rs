@@ -148,13 +148,13 @@ fn refusal(row: &PgRow) -> Result<Refusal> {
     ))
 }
 
-/// Forgets those of ids whose slots are gone, in the transaction that the session is in. A store that has not got the table
+/// Forgets those of ids, in the transaction that the session is in. A store that has not got the table
 /// has none; who may not forget them may prune all the same.
 pub(crate) async fn forget(session: &mut Session, prefix: &str, ids: &[Uuid]) -> Result<()> {
     // A stranger's table of this name is none of ours.
     let sql = format!(
-        "SELECT count(*) > 0, coalesce(has_table_privilege(to_regclass('{prefix}{REFUSALS}'), 'SELECT,DELETE'), false) \
-         FROM {prefix}persist_migrations WHERE name = $1"
+        "SELECT count(*) > 0, (SELECT coalesce(bool_and(has_table_privilege(to_regclass('{prefix}{REFUSALS}'), r)), false) \
+         FROM unnest('{{SELECT,DELETE}}'::text[]) r) FROM {prefix}persist_migrations WHERE name = $1"
     );
     let mut of_name = PgArguments::default();
     add(&mut of_name, MIGRATION)?;

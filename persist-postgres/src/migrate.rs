@@ -267,10 +267,24 @@ async fn up_one(session: &mut Session) -> Result<Turn> {
             adopt::check(session).await?;
         }
     }
-    run(session, &migration.up, records.adopted).await?;
+    run(session, &migration.up, records.adopted)
+        .await
+        .map_err(|error| in_the_way(error, migration.name))?;
     let first = records.applied.is_empty();
     records::note(session, migration.name, first, first && records.adopted).await?;
     Ok(Turn::Done(migration.name))
+}
+
+/// Under the lock nobody of ours makes the same: what is there is another's, and waiting does not help.
+fn in_the_way(error: Error, name: &str) -> Error {
+    if !matches!(error.context("sqlstate"), Some("42P07" | "42710")) {
+        return error;
+    }
+    let what = format!(
+        "a table or an index of a name that migration {name} needs is there already, and not of its making; rename it, or keep \
+         the store in a schema of its own (persist_schema=)"
+    );
+    Error::new(ErrorKind::SchemaMismatch, what).caused_by(error)
 }
 
 /// Reverts the newest migration, until `goal` are left.

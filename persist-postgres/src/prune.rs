@@ -1,144 +1,130 @@
-//! Retention: two statements in one transaction. Rows first, repeating the condition on what is locked; then
-//! the history of those subjects that have no row now, so that a row which a concurrent writer just made
-//! keeps its own.
+//! Retention: what matches is found by reads; then two statements in one transaction. Rows first, repeating the whole condition,
+//! that on a row by itself when it is locked; then the history of those subjects that have no row now, so that a row which a
+//! concurrent writer just made keeps its own.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use persist_core::sql::state_list;
-use persist_core::{Error, ErrorKind, Horizon, JobState, Prune, Pruned, Result};
-use sqlx::Arguments as _;
+use persist_core::sql::{self, Bound, Candidate, Dialect, Removal, Search};
+use persist_core::{Error, ErrorKind, Horizon, Prune, PrunePosition, Pruned, Result};
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
 
 use crate::bind::add;
+use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
 use crate::ledger;
 use crate::session::Session;
 
-/// The conditions of a checked request beyond its ids, which change under nobody's hands: of a job's own row, and of
-/// one VM's.
-struct Conditions {
-    job: String,
-    vm: String,
+/// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when half of the time
+/// is over: the rest is that of the removal.
+pub(crate) async fn find(
+    pool: &Arc<Pool>,
+    prefix: &str,
+    request: &Prune,
+    deadline: Duration,
+) -> Result<(Vec<Uuid>, Option<PrunePosition>)> {
+    let begun = Instant::now();
+    let mut search = Search::new(Dialect::Postgres, prefix, request)?;
+    while let Some(asked) = search.ask() {
+        let left = deadline.saturating_sub(begun.elapsed());
+        let read = pool.run("prune", left, Scope::Single, move |session| {
+            let asked = asked.clone();
+            Box::pin(async move {
+                let rows = session.rows(asked.sql, arguments(asked.values)?).await?;
+                rows.iter().map(candidate).collect::<Result<Vec<_>>>()
+            })
+        });
+        search.answer(read.await?);
+        if begun.elapsed() > deadline / 2 && search.has_moved() {
+            break;
+        }
+    }
+    Ok(search.found())
 }
 
-fn conditions(request: &Prune) -> Conditions {
-    let (mut job, mut vm) = (vec!["true".to_owned()], vec!["true".to_owned()]);
-    if request.ids.is_empty() {
-        // Without a name the living are safe.
-        job.push("j.ending IS NOT NULL".into());
-        vm.push("v.ending IS NOT NULL".into());
-    }
-    if request.ended_before.is_some() {
-        job.push("j.updated_at < $2".into());
-        vm.push("v.updated_at < $2".into());
-    }
-    if !request.states.is_empty() {
-        let wanted = state_list::<JobState>(|state| request.states.contains(&state));
-        job.push(format!("j.state IN ({wanted})"));
-    }
-    Conditions {
-        job: job.join(" AND "),
-        vm: vm.join(" AND "),
-    }
-}
-
-/// The ids that match, the oldest first, one more than the limit to know whether any are left; and those to
-/// remove.
-fn victims(prefix: &str, request: &Prune) -> String {
-    let Conditions { job, vm } = conditions(request);
-    // Once for each table, and nowhere else: beside a join by id the planner would go through all ids for each.
-    let (named_job, named_vm) = if request.ids.is_empty() {
-        ("", "")
-    } else {
-        ("j.request_id = ANY($1) AND ", "v.request_id = ANY($1) AND ")
-    };
-    let mut sql = format!(
-        "SELECT j.request_id, j.created_at FROM {prefix}jobs j WHERE {named_job}{job} AND NOT EXISTS \
-         (SELECT FROM {prefix}vms v WHERE v.request_id = j.request_id AND NOT ({vm}))"
-    );
-    if request.keep_per_repo.is_some() {
-        sql = format!(
-            "{sql} AND j.request_id NOT IN (SELECT k.request_id FROM (SELECT request_id, row_number() OVER \
-             (PARTITION BY repo_url ORDER BY created_at DESC, request_id DESC) AS n FROM {prefix}jobs) k \
-             WHERE k.n <= $4)"
-        );
-    } else if request.states.is_empty() {
-        sql = format!(
-            "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM {prefix}vms v \
-             WHERE {named_vm}NOT EXISTS (SELECT FROM {prefix}jobs j WHERE j.request_id = v.request_id) \
-             GROUP BY v.request_id HAVING bool_and({vm})"
-        );
-    }
-    format!(
-        "WITH matching AS MATERIALIZED (SELECT request_id, created_at FROM ({sql}) AS c(request_id, created_at) \
-         ORDER BY created_at, request_id LIMIT $3::bigint + 1), victims AS MATERIALIZED \
-         (SELECT request_id FROM matching ORDER BY created_at, request_id LIMIT $3::bigint)"
-    )
-}
-
-fn arguments(request: &Prune) -> Result<PgArguments> {
+fn arguments(values: Vec<Bound>) -> Result<PgArguments> {
     let mut arguments = PgArguments::default();
-    let encoded = (|| {
-        arguments.add(request.ids.clone())?;
-        arguments.add(request.ended_before)?;
-        arguments.add(i64::from(request.limit))?;
-        arguments.add(request.keep_per_repo.map(i64::from))
-    })();
-    encoded
-        .map(|()| arguments)
-        .map_err(|_| Error::new(ErrorKind::InvalidInput, "too many ids to be sent"))
+    for value in values {
+        match value {
+            Bound::Ids(ids) => add(&mut arguments, ids)?,
+            Bound::Id(id) => add(&mut arguments, id)?,
+            Bound::Time(at) => add(&mut arguments, at)?,
+            Bound::Number(number) => add(&mut arguments, number)?,
+            Bound::Text(text) => add(&mut arguments, text)?,
+        }
+    }
+    Ok(arguments)
 }
 
-/// Removes, in the transaction that the session is in, or counts.
-pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) -> Result<Pruned> {
-    let victims = victims(prefix, request);
-    if request.dry_run {
-        let sql = format!(
-            "{victims} SELECT (SELECT count(*) FROM matching), (SELECT count(*) FROM victims), \
-             (SELECT count(*) FROM {prefix}jobs WHERE request_id IN (TABLE victims)), \
-             (SELECT count(*) FROM {prefix}vms WHERE request_id IN (TABLE victims)), \
-             (SELECT count(*) FROM {prefix}events WHERE request_id IN (TABLE victims))"
-        );
-        let rows = session.rows(sql, arguments(request)?).await?;
-        let row = rows
-            .first()
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a count"))?;
-        return Ok(Pruned::new(
-            count(row, 1)?,
-            count(row, 2)?,
-            count(row, 3)?,
-            count(row, 4)?,
-            count(row, 0)? > u64::from(request.limit),
-        ));
-    }
-    let Conditions { job, vm } = conditions(request);
+fn candidate(row: &PgRow) -> Result<Candidate> {
+    Ok(Candidate {
+        created_at: get(row, 0)?,
+        request_id: get(row, 1)?,
+        matches: get::<Option<bool>>(row, 2)?.unwrap_or(false),
+        repo_url: get(row, 3)?,
+    })
+}
+
+/// Counts what these ids are.
+pub(crate) async fn count(session: &mut Session, prefix: &str, ids: &[Uuid]) -> Result<Pruned> {
     let sql = format!(
-        "{victims}, \
+        "SELECT (SELECT count(*) FROM {prefix}jobs WHERE request_id = ANY($1)), \
+         (SELECT count(*) FROM {prefix}vms WHERE request_id = ANY($1)), \
+         (SELECT count(*) FROM {prefix}events WHERE request_id = ANY($1))"
+    );
+    let rows = session
+        .rows(sql, arguments(vec![Bound::Ids(ids.to_vec())])?)
+        .await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a count"))?;
+    let found = ids.len() as u64;
+    Ok(Pruned::new(
+        found,
+        number(row, 0)?,
+        number(row, 1)?,
+        number(row, 2)?,
+        false,
+    ))
+}
+
+/// Removes those of these ids that still match, in the transaction that the session is in.
+pub(crate) async fn remove(
+    session: &mut Session,
+    prefix: &str,
+    request: &Prune,
+    ids: &[Uuid],
+) -> Result<Pruned> {
+    let Removal {
+        victims,
+        job,
+        vm,
+        values,
+        ..
+    } = sql::removal(Dialect::Postgres, prefix, request, ids);
+    let sql = format!(
+        "WITH victims AS MATERIALIZED ({victims}), \
          j AS (DELETE FROM {prefix}jobs j USING victims WHERE j.request_id = victims.request_id AND {job} \
          RETURNING j.request_id), \
          v AS (DELETE FROM {prefix}vms v USING victims WHERE v.request_id = victims.request_id AND {vm} \
          RETURNING v.request_id) \
-         SELECT request_id, 0 FROM matching UNION ALL SELECT request_id, 1 FROM j UNION ALL SELECT request_id, 2 FROM v"
+         SELECT request_id, 1 FROM j UNION ALL SELECT request_id, 2 FROM v"
     );
-    let (mut ids, mut matching, mut jobs, mut vms) = (BTreeSet::new(), 0_u32, 0_u64, 0_u64);
-    for row in session.rows(sql, arguments(request)?).await? {
+    let (mut ids, mut jobs, mut vms) = (BTreeSet::new(), 0_u64, 0_u64);
+    for row in session.rows(sql, arguments(values)?).await? {
         let id: Uuid = get(&row, 0)?;
         match get::<i32>(&row, 1)? {
-            0 => {
-                matching += 1;
-                continue;
-            }
             1 => jobs += 1,
             _ => vms += 1,
         }
         ids.insert(id);
     }
-    let more = matching > request.limit;
     let requests = ids.len() as u64;
     if ids.is_empty() {
-        return Ok(Pruned::new(0, 0, 0, 0, more));
+        return Ok(Pruned::default());
     }
     // Who may not note what went may prune all the same, as before there was anybody to watch. The latest of all may be a row
     // that a dump brought from another server, of a transaction that this one has not come to, or what a writer filled while this
@@ -162,7 +148,7 @@ pub(crate) async fn prune(session: &mut Session, prefix: &str, request: &Prune) 
     let first = gone
         .first()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a removal"))?;
-    let pruned = Pruned::new(requests, jobs, vms, count(first, 0)?, more);
+    let pruned = Pruned::new(requests, jobs, vms, number(first, 0)?, false);
     ledger::forget(session, prefix, &ids).await?;
     let may_note: bool = get(first, 1)?;
     let mut latest = Vec::new();
@@ -227,6 +213,6 @@ fn transaction(text: &str) -> Result<u64> {
     })
 }
 
-fn count(row: &PgRow, column: usize) -> Result<u64> {
+fn number(row: &PgRow, column: usize) -> Result<u64> {
     get::<i64>(row, column).map(i64::unsigned_abs)
 }

@@ -20,9 +20,10 @@ use crate::ledger::Refused;
 use crate::marks::Marked;
 use crate::migrate::Migrator;
 use crate::owners::Keeper;
+use crate::space::Given;
 use crate::store::Store;
 use crate::worker::{FLUSH, Times};
-use crate::{event, job, prune, records, vm};
+use crate::{event, job, prune, records, space, vm};
 
 /// A store in a SQLite file, or in the memory of its one connection.
 #[derive(Debug)]
@@ -175,13 +176,31 @@ impl PersistBackend for SqliteBackend {
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
         self.store.refuse_closed("prune")?;
         let request = request.check().map_err(|error| error.during("prune"))?;
-        let deadline = self.deadlines.write;
+        let (begun, deadline) = (Instant::now(), self.deadlines.write);
+        let found = prune::find(&self.store, &request, deadline).await;
+        let (ids, next) = found.map_err(|error| error.during("prune"))?;
+        let left = deadline.saturating_sub(begun.elapsed());
         if request.dry_run {
-            let count = move |connection: &Connection| prune::count(connection, &request);
-            return self.store.read("prune", deadline, count).await;
+            let count = move |connection: &Connection| prune::count(connection, &ids);
+            let counted = self.store.read("prune", left, count).await?;
+            return Ok(counted.ended_at(next));
         }
-        let remove = move |connection: &Connection| prune::remove(connection, &request);
-        self.store.write("prune", Times::within(deadline), remove).await
+        let is_part = request.after.is_some();
+        let (pruned, freed) = if ids.is_empty() && self.store.can_write() {
+            (Pruned::default(), 0)
+        } else {
+            let remove = move |connection: &Connection| prune::remove(connection, &request, &ids);
+            self.store.write("prune", Times::within(left), remove).await?
+        };
+        let given = if next.is_some() {
+            Given::Pages(freed)
+        } else {
+            Given::All { is_part }
+        };
+        if let Err(error) = space::give_back(&self.store, given, begun + deadline).await {
+            tracing::warn!(kind = error.kind().name(), %error, "what a prune freed stays in the file for now");
+        }
+        Ok(pruned.ended_at(next))
     }
 
     async fn health(&self) -> Result<Health> {

@@ -210,9 +210,21 @@ pub(crate) fn open(source: &Source, role: Role, wait: Duration) -> Result<Connec
             let what = "the file can't be written; check its rights, or open it with mode=ro";
             return Err(Error::new(ErrorKind::ReadOnly, what).into());
         }
+        if source.holds == Holds::Store {
+            give_back_pages(&connection)?;
+        }
         set_up_journal(&connection, source.holds)?;
     }
     Ok(connection)
+}
+
+/// Lets a prune give free pages back, step by step. That is a matter of a file's first page: one that has any stays as it is.
+fn give_back_pages(connection: &Connection) -> Result<(), Failed> {
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages == 0 {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    Ok(())
 }
 
 /// Whether the file is ours, or nobody's yet.

@@ -112,7 +112,7 @@ fn refusal(row: &Row<'_>) -> Result<Refusal> {
     Ok(Refusal::new(claim, standing, tries, first_at, last_at))
 }
 
-/// Forgets those of ids whose slots are gone, in the transaction that the connection is in; of a store that has the table.
+/// Forgets those of ids, in the transaction that the connection is in; of a store that has the table.
 pub(crate) fn forget(connection: &Connection, ids: &[Vec<u8>]) -> Result<(), Failed> {
     if !records::missing_of(connection, REFUSALS, &REFUSAL_COLUMNS)?.is_empty() {
         return Ok(());

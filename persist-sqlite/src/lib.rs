@@ -39,6 +39,7 @@ mod row;
 mod rows;
 mod session;
 mod slots;
+mod space;
 mod store;
 mod vm;
 mod worker;

@@ -161,12 +161,18 @@ fn down_one(connection: &Connection, goal: usize, confirmed: bool) -> Result<Tur
     Ok(Turn::Done(migration.name))
 }
 
+/// The tables that a step drops; a test holds that none of the list is spelled so that it is missed.
+fn dropped(sql: &str) -> impl Iterator<Item = &str> {
+    let lines = sql.lines().map(str::trim);
+    lines.filter_map(|line| {
+        line.strip_prefix("DROP TABLE ")
+            .map(|table| table.trim_end_matches(';'))
+    })
+}
+
 /// The bundled SQLite honours foreign keys: `DROP TABLE` deletes all rows first, and with them what of others refers to them.
 fn refuse_referred(connection: &Connection, sql: &str) -> Result<(), Failed> {
-    let tables = sql
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("DROP TABLE "));
-    for table in tables.map(|table| table.trim_end_matches(';')) {
+    for table in dropped(sql) {
         let from = records::referring(connection, table)?;
         let Some(from) = from.iter().find(|from| !from.eq_ignore_ascii_case(table)) else {
             continue;
@@ -196,4 +202,32 @@ pub(crate) fn run(connection: &Connection, steps: &[Step]) -> Result<(), Failed>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_that_a_migration_drops_is_seen() {
+        let mut seen = 0;
+        for migration in known() {
+            for sql in [migration.statements(false), migration.reverse_statements()].concat() {
+                let tables: Vec<_> = dropped(&sql).collect();
+                let is_name = |table: &&str| {
+                    table
+                        .chars()
+                        .all(|letter| letter.is_ascii_lowercase() || letter == '_')
+                };
+                assert!(tables.iter().all(is_name), "{tables:?}");
+                assert_eq!(
+                    tables.len(),
+                    sql.to_uppercase().matches("DROP TABLE").count(),
+                    "{sql}"
+                );
+                seen += tables.len();
+            }
+        }
+        assert!(seen > 6, "{seen}");
+    }
 }

@@ -1,142 +1,136 @@
-//! Retention, in one transaction that held the lock from its beginning: what matches is read, and goes.
+//! Retention: what matches is found by reads; then, in one transaction that held the lock from its beginning, those of it that
+//! still match go.
 
-use persist_core::sql::{EVENTS, JOBS, VMS, state_list};
-use persist_core::{JobState, Prune, Pruned};
-use rusqlite::{Connection, Statement};
+use std::time::{Duration, Instant};
+
+use persist_core::sql::{self, Asked, Bound, Candidate, Dialect, EVENTS, JOBS, Search, VMS};
+use persist_core::{Error, Prune, PrunePosition, Pruned, Result as CoreResult, time};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, Statement, params_from_iter};
+use uuid::Uuid;
 
 use crate::error::Failed;
+use crate::row::{NO_TIME, NOT_OF_TYPE, damaged};
+use crate::space;
+use crate::store::Store;
 use crate::{ledger, records};
 
-/// The conditions of a checked request beyond its ids: of a job's own row, and of one VM's.
-struct Conditions {
-    job: String,
-    vm: String,
+/// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when half of the time
+/// is over: the rest is that of the removal.
+pub(crate) async fn find(
+    store: &Store,
+    request: &Prune,
+    deadline: Duration,
+) -> CoreResult<(Vec<Uuid>, Option<PrunePosition>)> {
+    let begun = Instant::now();
+    let mut search = Search::new(Dialect::Sqlite, "", request)?;
+    while let Some(asked) = search.ask() {
+        let left = deadline.saturating_sub(begun.elapsed());
+        let read = move |connection: &Connection| {
+            let mut select = connection.prepare_cached(&asked.sql)?;
+            let mut rows = select.query(params_from_iter(asked.values.into_iter().map(bound)))?;
+            let mut candidates = Vec::new();
+            while let Some(row) = rows.next()? {
+                candidates.push(candidate(row)?);
+            }
+            Ok(candidates)
+        };
+        search.answer(store.read("prune", left, read).await?);
+        if begun.elapsed() > deadline / 2 && search.has_moved() {
+            break;
+        }
+    }
+    Ok(search.found())
 }
 
-fn conditions(request: &Prune) -> Conditions {
-    let (mut job, mut vm) = (vec!["true".to_owned()], vec!["true".to_owned()]);
-    if request.ids.is_empty() {
-        // Without a name the living are safe.
-        job.push("j.ending IS NOT NULL".into());
-        vm.push("v.ending IS NOT NULL".into());
-    }
-    if request.ended_before.is_some() {
-        job.push("j.updated_at < ?2".into());
-        vm.push("v.updated_at < ?2".into());
-    }
-    if !request.states.is_empty() {
-        let wanted = state_list::<JobState>(|state| request.states.contains(&state));
-        job.push(format!("j.state IN ({wanted})"));
-    }
-    Conditions {
-        job: job.join(" AND "),
-        vm: vm.join(" AND "),
+fn bound(value: Bound) -> Value {
+    match value {
+        Bound::Ids(ids) => {
+            let ids: Vec<_> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+            Value::Text(format!("[{}]", ids.join(",")))
+        }
+        Bound::Id(id) => Value::Blob(id.as_bytes().to_vec()),
+        Bound::Time(at) => Value::Integer(at.timestamp_micros()),
+        Bound::Number(number) => Value::Integer(number),
+        Bound::Text(text) => Value::Text(text),
     }
 }
 
-/// The ids to remove, the oldest first.
-fn victims_sql(request: &Prune) -> String {
-    let Conditions { job, vm } = conditions(request);
-    let (named_job, named_vm) = if request.ids.is_empty() {
-        ("", "")
-    } else {
-        // differs: SQLite has no arrays.
-        (
-            "j.request_id IN (SELECT unhex(value) FROM json_each(?1)) AND ",
-            "v.request_id IN (SELECT unhex(value) FROM json_each(?1)) AND ",
-        )
-    };
-    let mut sql = format!(
-        "SELECT j.request_id, j.created_at FROM jobs j WHERE {named_job}{job} AND NOT EXISTS \
-         (SELECT 1 FROM vms v WHERE v.request_id = j.request_id AND NOT ({vm}))"
-    );
-    if request.keep_per_repo.is_some() {
-        sql = format!(
-            "{sql} AND j.request_id NOT IN (SELECT k.request_id FROM (SELECT request_id, row_number() OVER \
-             (PARTITION BY repo_url ORDER BY created_at DESC, request_id DESC) AS n FROM jobs) k WHERE k.n <= ?4)"
-        );
-    } else if request.states.is_empty() {
-        sql = format!(
-            "{sql} UNION ALL SELECT v.request_id, min(v.created_at) FROM vms v \
-             WHERE {named_vm}NOT EXISTS (SELECT 1 FROM jobs j WHERE j.request_id = v.request_id) \
-             GROUP BY v.request_id HAVING min({vm})"
-        );
-    }
-    format!("SELECT request_id FROM ({sql}) ORDER BY created_at, request_id LIMIT ?3")
+fn candidate(row: &Row<'_>) -> Result<Candidate, Failed> {
+    let id: Option<Vec<u8>> = row.get(1)?;
+    let id = id.map(|id| Uuid::from_slice(&id)).transpose();
+    let id = id.map_err(|_| unreadable("request_id", Uuid::nil(), NOT_OF_TYPE))?;
+    let at: Option<i64> = row.get(0)?;
+    let created_at = at
+        .map(|at| {
+            let damaged = || unreadable("created_at", id.unwrap_or_default(), NO_TIME);
+            time::from_micros(at).ok_or_else(damaged)
+        })
+        .transpose()?;
+    Ok(Candidate {
+        created_at,
+        request_id: id,
+        matches: row.get::<_, Option<bool>>(2)?.unwrap_or(false),
+        repo_url: row.get(3)?,
+    })
 }
 
-/// One id more than the limit, to know whether anything is left.
-fn victims(connection: &Connection, request: &Prune) -> Result<Vec<Vec<u8>>, Failed> {
-    let ids: Vec<_> = request
-        .ids
-        .iter()
-        .map(|id| format!("\"{}\"", id.simple()))
-        .collect();
-    let mut select = connection.prepare(&victims_sql(request))?;
-    select.raw_bind_parameter(1, format!("[{}]", ids.join(",")))?;
-    select.raw_bind_parameter(2, request.ended_before.map(|at| at.timestamp_micros()))?;
-    select.raw_bind_parameter(3, i64::from(request.limit) + 1)?;
-    if let Some(keep) = request.keep_per_repo {
-        select.raw_bind_parameter(4, keep)?;
-    }
-    let (mut rows, mut found) = (select.raw_query(), Vec::new());
-    while let Some(row) = rows.next()? {
-        found.push(row.get(0)?);
-    }
-    Ok(found)
+fn unreadable(column: &str, id: Uuid, why: &str) -> Error {
+    damaged(JOBS.name, column, id, why)
 }
 
-/// Removes, in the transaction that the connection is in.
-pub(crate) fn remove(connection: &Connection, request: &Prune) -> Result<Pruned, Failed> {
-    let victims = victims(connection, request)?;
+/// Removes those of these ids that still match, in the transaction that the connection is in, and tells how many pages that
+/// freed.
+pub(crate) fn remove(
+    connection: &Connection,
+    request: &Prune,
+    ids: &[Uuid],
+) -> Result<(Pruned, u32), Failed> {
+    let free = space::free_pages(connection)?;
+    let Asked { sql, values } = sql::still_matching(Dialect::Sqlite, "", request, ids);
+    let mut select = connection.prepare_cached(&sql)?;
+    let victims = select
+        .query_map(params_from_iter(values.into_iter().map(bound)), |row| row.get(0))?
+        .collect::<Result<Vec<Vec<u8>>, _>>()?;
     let mut last = None;
     let mut latest =
         connection.prepare_cached(&format!("SELECT max(seq) FROM {EVENTS} WHERE request_id = ?1"))?;
-    for id in victims.iter().take(request.limit as usize) {
+    for id in &victims {
         last = last.max(latest.query_row([id], |row| row.get::<_, Option<i64>>(0))?);
     }
-    let gone: Vec<_> = victims.iter().take(request.limit as usize).cloned().collect();
-    let pruned = of_tables(connection, request, victims, "DELETE FROM", |statement, id| {
+    let pruned = of_tables(connection, &victims, "DELETE FROM", |statement, id| {
         statement.execute([id]).map(|rows| rows as u64)
     })?;
-    ledger::forget(connection, &gone)?;
+    ledger::forget(connection, &victims)?;
     if let Some(last) = last {
         records::raise_horizon(connection, last)?;
     }
-    Ok(pruned)
+    Ok((pruned, space::free_pages(connection)?.saturating_sub(free)))
 }
 
-/// Counts what would be removed, in one snapshot.
-pub(crate) fn count(connection: &Connection, request: &Prune) -> Result<Pruned, Failed> {
+/// Counts what these ids are, in one snapshot.
+pub(crate) fn count(connection: &Connection, ids: &[Uuid]) -> Result<Pruned, Failed> {
     let snapshot = connection.unchecked_transaction()?;
-    let victims = victims(&snapshot, request)?;
-    of_tables(
-        &snapshot,
-        request,
-        victims,
-        "SELECT count(*) FROM",
-        |statement, id| statement.query_row([id], |row| row.get::<_, i64>(0).map(i64::unsigned_abs)),
-    )
+    let ids: Vec<_> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+    of_tables(&snapshot, &ids, "SELECT count(*) FROM", |statement, id| {
+        statement.query_row([id], |row| row.get::<_, i64>(0).map(i64::unsigned_abs))
+    })
 }
 
 fn of_tables(
     connection: &Connection,
-    request: &Prune,
-    mut victims: Vec<Vec<u8>>,
+    ids: &[Vec<u8>],
     verb: &str,
     rows: impl Fn(&mut Statement<'_>, &[u8]) -> rusqlite::Result<u64>,
 ) -> Result<Pruned, Failed> {
-    let limit = request.limit as usize;
-    let mut pruned = Pruned::new(0, 0, 0, 0, victims.len() > limit);
-    victims.truncate(limit);
-    pruned.requests = victims.len() as u64;
+    let mut pruned = Pruned::new(ids.len() as u64, 0, 0, 0, false);
     for (table, sum) in [
         (JOBS.name, &mut pruned.jobs),
         (VMS.name, &mut pruned.vms),
         (EVENTS, &mut pruned.events),
     ] {
         let mut statement = connection.prepare_cached(&format!("{verb} {table} WHERE request_id = ?1"))?;
-        for id in &victims {
+        for id in ids {
             *sum += rows(&mut statement, id)?;
         }
     }

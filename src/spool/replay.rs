@@ -46,6 +46,9 @@ impl Met {
 /// Sends everything that waits to the database, oldest first, and removes what the database has. What no database
 /// can take is put aside, and the rest goes on.
 ///
+/// What is refused is kept in the ledger of `backend`: a driver as [`open`](crate::open) gives it. The backend of a `Persist` keeps
+/// it by itself, so that it would count twice.
+///
 /// Cancel-safe, and safe to repeat. `told` hears of the progress after each step.
 ///
 /// # Errors

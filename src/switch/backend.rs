@@ -112,6 +112,7 @@ impl PersistBackend for Switch {
             self.ended.send_replace(true);
             return Ok(());
         }
+        let refusals = self.this.upgrade();
         // In a task, so that a caller who gives up waiting does not stop the draining half-way.
         let ended = Ended(self.ended.clone());
         let closing = tokio::spawn(async move {
@@ -119,10 +120,25 @@ impl PersistBackend for Switch {
             if let Some(spool) = &spool {
                 spool.finish(driver.as_deref().filter(|_| is_ready)).await;
             }
+            if let (Some(switch), Some(driver)) = (&refusals, &driver)
+                && is_ready
+                && let Err(error) = switch.refusals.flush(&**driver).await
+            {
+                switch
+                    .refusals
+                    .tell(&error, "refusals could not be kept before closing");
+            }
             let closed = match driver {
                 Some(driver) => driver.close().await,
                 None => Ok(()),
             };
+            if let Some(switch) = &refusals
+                && !switch.refusals.is_empty()
+            {
+                let what = "updates that closing waited for were refused";
+                let error = Error::new(ErrorKind::Closed, what);
+                switch.refusals.tell(&error, "refusals were not kept");
+            }
             if let Some(spool) = spool {
                 spool.close().await;
             }

@@ -25,22 +25,23 @@ impl Switch {
             Some(only) => only.apply(claims).await.inspect_err(|error| self.note(error)),
             None => self.apply_healing(claims).await,
         }?;
-        if outcomes.iter().any(Self::is_refused) {
-            // Boxed, so that the many that are not refused hold no memory for it.
-            Box::pin(self.keep_refused(claims, &outcomes)).await;
-        }
+        self.refusals.note(&self.this, claims, &outcomes);
         Ok(outcomes)
     }
 
-    fn is_refused(outcome: &Outcome) -> bool {
-        matches!(outcome, Outcome::Refused { .. })
-    }
-
-    async fn keep_refused(&self, claims: &[Claim], outcomes: &[Outcome]) {
-        // Without a driver by now there is nobody to keep it.
-        if let Ok((driver, _)) = self.reader("keep") {
-            self.refusals.keep(&*driver, claims, outcomes).await;
-        }
+    /// Writes down what was refused, by the driver that is there.
+    pub(crate) async fn keep_refusals(&self) -> Result<()> {
+        let kept = match self.reader("keep") {
+            Ok((driver, _)) => self.refusals.flush(&*driver).await,
+            Err(error) => Err(error),
+        };
+        kept.inspect_err(|error| {
+            // Closing keeps what waits by itself.
+            if error.kind() != ErrorKind::Closed {
+                let what = "refusals could not be kept; the updates were answered all the same";
+                self.refusals.tell(error, what);
+            }
+        })
     }
 
     /// Applies updates where the driver comes and goes, or none is there.

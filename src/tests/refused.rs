@@ -48,52 +48,76 @@ const POLICIES: [OnUnavailable; 3] = [
     OnUnavailable::BestEffort,
 ];
 
+/// Waits, by the paused clock, until this is kept.
+async fn until_kept(persist: &Persist, expected: &[(u128, u64)]) {
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(id, tries)| (Uuid::from_u128(*id), "failed", "succeeded", *tries))
+        .collect();
+    until("it is kept", async || kept(persist).await == expected).await;
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_is_kept_at_once_and_counted_later() {
+async fn what_is_refused_is_kept_with_all_its_tries() {
     for policy in POLICIES {
         let builder = Persist::builder(Some("memory:".into())).on_unavailable(policy.clone());
         let persist = builder.connect().await.unwrap();
         for number in [1, 2] {
-            persist
-                .record_job_state(ended(number, JobState::Succeeded))
-                .await
-                .unwrap();
+            let ended = ended(number, JobState::Succeeded);
+            persist.record_job_state(ended).await.unwrap();
         }
-        let refused = persist
-            .record_job_state(ended(1, JobState::Failed))
-            .await
-            .unwrap();
+        let again = || ended(1, JobState::Failed);
+        let refused = persist.record_job_state(again()).await.unwrap();
         assert!(matches!(refused, Outcome::Refused { .. }), "{refused}");
-        let id = Uuid::from_u128;
-        assert_eq!(
-            kept(&persist).await,
-            [(id(1), "failed", "succeeded", 1)],
-            "{policy:?}"
-        );
+        until_kept(&persist, &[(1, 1)]).await;
         let batch = vec![
-            ended(1, JobState::Failed).into(),
+            again().into(),
             ended(2, JobState::Lost).into(),
             ended(2, JobState::Failed).into(),
+            again().into(),
         ];
         persist.record(batch).await.unwrap();
-        let both = [
-            (id(1), "failed", "succeeded", 1),
-            (id(2), "failed", "succeeded", 1),
-        ];
-        assert_eq!(kept(&persist).await, both, "what comes soon again waits");
-        tokio::time::advance(Duration::from_secs(10)).await;
-        persist
-            .record_job_state(ended(1, JobState::Failed))
-            .await
-            .unwrap();
-        let both = [
-            (id(1), "failed", "succeeded", 3),
-            (id(2), "failed", "succeeded", 1),
-        ];
-        assert_eq!(kept(&persist).await, both, "and is counted with the next");
-        let story = persist.backend().explain(id(1), None).await.unwrap().unwrap();
-        assert_eq!(story.refusals.unwrap().len(), 1);
+        until_kept(&persist, &[(1, 3), (2, 1)]).await;
+        // When all was kept the task has ended, and begins anew.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        persist.record_job_state(again()).await.unwrap();
+        until_kept(&persist, &[(1, 4), (2, 1)]).await;
+        let story = persist.backend().explain(Uuid::from_u128(1), None).await;
+        assert_eq!(story.unwrap().unwrap().refusals.unwrap().len(), 1);
         persist.close().await.unwrap();
+    }
+}
+
+/// A layer that hides a power turns the cases of it into skips.
+#[tokio::test]
+async fn every_way_to_a_store_leads_to_its_account() {
+    let driver = open(&"memory:".parse().unwrap(), &OpenOptions::default())
+        .await
+        .unwrap();
+    for policy in POLICIES {
+        let brought = Persist::builder_over(Arc::clone(&driver)).on_unavailable(policy.clone());
+        let opened = Persist::builder(Some("memory:".into())).on_unavailable(policy);
+        for builder in [brought, opened] {
+            let persist = builder.connect().await.unwrap();
+            assert!(persist.backend().ledger().is_some());
+            assert!(persist.backend_as_it_stands().ledger().is_some());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_keeps_what_was_refused_until_then() {
+    for (number, policy) in (0..).zip(POLICIES) {
+        let url = format!("memory:refused-{number}");
+        let other = Persist::builder(Some(url.clone())).connect().await.unwrap();
+        let builder = Persist::builder(Some(url)).on_unavailable(policy);
+        let persist = builder.connect().await.unwrap();
+        let states = [JobState::Succeeded, JobState::Failed, JobState::Failed];
+        for state in states {
+            persist.record_job_state(ended(1, state)).await.unwrap();
+        }
+        persist.close().await.unwrap();
+        until_kept(&other, &[(1, 2)]).await;
     }
 }
 
@@ -120,11 +144,7 @@ async fn what_is_refused_when_it_is_replayed_is_kept_too() {
     assert_eq!(spooled, Outcome::Spooled);
     *failure.lock() = None;
     until("it is emptied", async || outbox.status().waiting == 0).await;
-    until("it is ready", async || !kept(&persist).await.is_empty()).await;
-    assert_eq!(
-        kept(&persist).await,
-        [(Uuid::from_u128(1), "failed", "succeeded", 1)]
-    );
+    until_kept(&persist, &[(1, 1)]).await;
     persist.close().await.unwrap();
 }
 
@@ -151,7 +171,11 @@ async fn an_account_that_cannot_be_kept_costs_no_answer() {
             .unwrap();
         assert!(matches!(refused, Outcome::Refused { .. }), "{refused}");
     }
-    assert_eq!(lines.of("WARN", "a refusal could not be kept").len(), 1);
+    let told = || lines.of("WARN", "refusals could not be kept").len();
+    until("it is told", async || told() > 0).await;
+    // Tried again after a minute, and then told again, with what waits.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(told(), 1);
     assert_eq!(
         persist.health().await.unwrap().mode,
         Mode::Ready,
@@ -161,5 +185,7 @@ async fn an_account_that_cannot_be_kept_costs_no_answer() {
     assert_eq!(explain().await.unwrap().unwrap().refusals, None);
     *account.lock() = Some(ErrorKind::Unavailable);
     assert_eq!(explain().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    *account.lock() = None;
+    until_kept(&persist, &[(1, 1), (2, 1)]).await;
     persist.close().await.unwrap();
 }

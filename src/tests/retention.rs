@@ -87,6 +87,37 @@ async fn a_rate_holds_and_who_is_asked_to_stop_while_it_rests_removes_no_more() 
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_goes_on_where_its_last_batch_ended() {
+    let persist = store("place", 0).await;
+    let ended = |n: u128| {
+        let at = SystemClock.now() - TimeDelta::hours(1) + TimeDelta::seconds(i64::try_from(n).unwrap());
+        JobUpdate::new(Uuid::from_u128(n), JobState::Succeeded).at(at)
+    };
+    for n in 10..30 {
+        persist.record_job_state(ended(n)).await.unwrap();
+    }
+    let (told, mut is_told) = tokio::sync::watch::channel(false);
+    let older = {
+        let persist = persist.clone();
+        tokio::spawn(async move {
+            is_told.wait_for(|told| *told).await.unwrap();
+            persist.record_job_state(ended(1)).await.unwrap();
+        })
+    };
+    let each = |pruned: Option<&Pruned>| {
+        told.send_if_modified(|told| !std::mem::replace(told, pruned.is_some()));
+        true
+    };
+    let slow = all().batch(5).per_second(1);
+    let pruned = slow.run(&*persist.backend(), &SystemClock, each).await.unwrap();
+    older.await.unwrap();
+    assert_eq!((pruned.requests, pruned.more), (20, false));
+    assert_eq!(left(&persist).await, 2, "what came behind it is for the next run");
+    let next = all().run(&*persist.backend(), &SystemClock, |_| true).await;
+    assert_eq!(next.unwrap().requests, 1);
+}
+
 #[tokio::test]
 async fn of_two_runners_one_is_told_that_the_other_is_at_work() {
     let persist = store("two", 20).await;

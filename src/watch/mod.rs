@@ -4,6 +4,7 @@
 //! task's last answers are gone. It is told of answers from before its first read on, so that they join on to what it has
 //! read, or tell part of it again, which is passed over. So nothing is lost, and little is kept for the slow.
 
+mod batch;
 mod poller;
 mod query;
 
@@ -14,14 +15,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use futures_util::stream;
 use persist_core::{
-    Capabilities as _, Change, ChangePosition, ChangeQuery, Changed, Changes as _, Cursor, Error, ErrorKind,
-    Pace, Result,
+    Capabilities as _, Change, ChangePosition, ChangeQuery, Changes as _, Cursor, Error, ErrorKind, Pace,
+    Result,
 };
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use self::batch::{Batch, Rest};
 pub(crate) use self::poller::Poller;
 use self::poller::Told;
 pub use self::query::{WatchFrom, WatchQuery};
@@ -30,7 +31,18 @@ pub use self::query::{WatchFrom, WatchQuery};
 ///
 /// It ends after its first error. It may be dropped at any time; [`Change::cursor`] of the last change that was taken is
 /// where another one goes on.
-pub struct Watching(Pin<Box<dyn Stream<Item = Result<Arc<Change>>> + Send>>);
+pub struct Watching(State);
+
+/// A change that was read is taken without a future: of a hundred who watch each takes every one.
+enum State {
+    /// Something may be there to take.
+    Seated(Box<Seat>),
+    /// It waits for more.
+    Waits(Waiting),
+    Over,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Box<Seat>>> + Send>>;
 
 impl Watching {
     /// The next change; `None` after an error. Cancel-safe.
@@ -40,7 +52,7 @@ impl Watching {
     /// `InvalidInput` where another store took the place of this one. What may pass, such as a database that is away, is no
     /// error: it is waited for.
     pub async fn next(&mut self) -> Option<Result<Arc<Change>>> {
-        poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 
@@ -48,29 +60,32 @@ impl Stream for Watching {
     type Item = Result<Arc<Change>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(cx)
+        loop {
+            self.0 = match std::mem::replace(&mut self.0, State::Over) {
+                State::Over => return Poll::Ready(None),
+                State::Seated(mut seat) => match seat.take() {
+                    Some(change) => {
+                        self.0 = State::Seated(seat);
+                        return Poll::Ready(Some(Ok(change)));
+                    }
+                    None => State::Waits(Box::pin(seat.wait())),
+                },
+                State::Waits(mut waiting) => match waiting.as_mut().poll(cx) {
+                    Poll::Ready(Ok(seat)) => State::Seated(seat),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    Poll::Pending => {
+                        self.0 = State::Waits(waiting);
+                        return Poll::Pending;
+                    }
+                },
+            };
+        }
     }
 }
 
 impl fmt::Debug for Watching {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watching").finish_non_exhaustive()
-    }
-}
-
-/// Changes up to a place, shared by all who watch.
-#[derive(Debug, Clone)]
-struct Batch {
-    changes: Arc<[Arc<Change>]>,
-    next: ChangePosition,
-}
-
-impl Batch {
-    fn new(changed: Changed) -> Self {
-        Self {
-            changes: changed.changes.into_iter().map(Arc::new).collect(),
-            next: changed.next,
-        }
     }
 }
 
@@ -82,10 +97,9 @@ struct Seat {
     query: WatchQuery,
     /// After the last change that was taken or passed over.
     place: Option<ChangePosition>,
-    /// What was read, and how much of it is done.
-    ready: Option<(Batch, usize)>,
+    /// What was read, and what of it is yet to be looked at.
+    ready: Option<Rest>,
     is_behind: bool,
-    is_over: bool,
     pace: Pace,
 }
 
@@ -106,7 +120,6 @@ pub(crate) async fn watch(poller: &Arc<Poller>, query: WatchQuery) -> Result<Wat
         place: None,
         ready: None,
         is_behind: true,
-        is_over: false,
         pace: poller.pace(),
         query,
     };
@@ -115,41 +128,29 @@ pub(crate) async fn watch(poller: &Arc<Poller>, query: WatchQuery) -> Result<Wat
         WatchFrom::Start => seat.read_on(None).await?,
         WatchFrom::After(cursor) => seat.read_on(Some(cursor)).await?,
     }
-    let watching = stream::unfold(seat, |mut seat| async move {
-        if seat.is_over {
-            return None;
-        }
-        let next = seat.next().await;
-        seat.is_over = next.is_err();
-        Some((next, seat))
-    });
-    Ok(Watching(Box::pin(watching)))
+    Ok(Watching(State::Seated(Box::new(seat))))
 }
 
 impl Seat {
-    async fn next(&mut self) -> Result<Arc<Change>> {
-        loop {
-            if let Some(change) = self.take() {
-                return Ok(change);
-            }
-            if self.is_behind {
-                let after = match (self.place, &self.query.from) {
-                    (Some(place), _) => Some(place.cursor()),
-                    (None, WatchFrom::After(cursor)) => Some(cursor.clone()),
-                    (None, _) => None,
-                };
-                self.read_on(after).await?;
-            } else {
-                self.listen().await;
-            }
+    /// Until something was read, or may be.
+    async fn wait(mut self: Box<Self>) -> Result<Box<Self>> {
+        if self.is_behind {
+            let after = match (self.place, &self.query.from) {
+                (Some(place), _) => Some(place.cursor()),
+                (None, WatchFrom::After(cursor)) => Some(cursor.clone()),
+                (None, _) => None,
+            };
+            self.read_on(after).await?;
+        } else {
+            self.listen().await;
         }
+        Ok(self)
     }
 
     /// The next change of what was read that is wanted, and was not taken before.
     fn take(&mut self) -> Option<Arc<Change>> {
-        let (batch, done) = self.ready.as_mut()?;
-        while let Some(change) = batch.changes.get(*done) {
-            *done += 1;
+        let rest = self.ready.as_mut()?;
+        while let Some(change) = rest.next() {
             let is_new = self.place.is_none_or(|place| place.key() < change.position.key());
             if is_new {
                 self.place = Some(change.position);
@@ -158,8 +159,9 @@ impl Seat {
                 }
             }
         }
-        if self.place.is_none_or(|place| place < batch.next) {
-            self.place = Some(batch.next);
+        let next = rest.batch.next;
+        if self.place.is_none_or(|place| place < next) {
+            self.place = Some(next);
         }
         self.ready = None;
         None
@@ -176,7 +178,7 @@ impl Seat {
             Ok(changed) => {
                 self.pace.reset();
                 self.is_behind = changed.more;
-                self.ready = Some((Batch::new(changed), 0));
+                self.ready = Some(Rest::of(Batch::new(changed), &self.query));
             }
             // The poller tells of it.
             Err(error) if error.is_retryable() => tokio::time::sleep(self.pace.step()).await,
@@ -189,7 +191,7 @@ impl Seat {
     async fn listen(&mut self) {
         let Some(told) = &mut self.told else { return };
         match told.recv().await {
-            Ok(Told::Read(batch)) => self.ready = Some((batch, 0)),
+            Ok(Told::Read(batch)) => self.ready = Some(Rest::of(batch, &self.query)),
             Ok(Told::Look) | Err(RecvError::Lagged(_)) => self.is_behind = true,
             // The task panicked, or went as this one came.
             Err(RecvError::Closed) => {

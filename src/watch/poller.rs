@@ -8,7 +8,7 @@ use persist_core::layer::OncePer;
 use persist_core::{ChangePosition, ChangeQuery, Changes as _, Error, ErrorKind, Pace, Result};
 use tokio::sync::{Notify, broadcast};
 
-use super::Batch;
+use super::batch::Batch;
 use crate::heal::BETWEEN_WARNINGS;
 use crate::switch::Switch;
 

@@ -120,7 +120,7 @@ impl PersistBackend for Noted {
     }
     async fn prune(&self, request: &Prune) -> Result<Pruned> {
         let pruned = self.0.prune(request).await?;
-        ANSWERS.with(|answers| answers.borrow_mut().pruned.push(pruned));
+        ANSWERS.with(|answers| answers.borrow_mut().pruned.push(pruned.clone()));
         Ok(pruned)
     }
     async fn health(&self) -> Result<Health> {

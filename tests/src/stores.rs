@@ -63,10 +63,17 @@ const FAULTS: f64 = 0.05;
 const PRUNED_TWICE: &str = "a prune up to a limit whose answer is lost goes up to its limit again";
 
 /// The cases that count what went up to a limit.
-const COUNTED: [&str; 4] = [
+const COUNTED: [&str; 11] = [
     "prune::the_oldest_go_first",
     "prune::more_is_true_exactly_when_more_match",
     "prune::more_counts_vms_without_a_job",
+    "prune::a_walk_removes_all_that_matched_throughout",
+    "prune::a_walk_goes_on_where_it_ended",
+    "prune::a_walk_passes_what_stays",
+    "prune::a_walk_along_ids_takes_each_once",
+    "prune::with_a_number_to_keep_it_goes_repository_by_repository",
+    "prune::a_walk_by_repository_goes_on_where_it_ended",
+    "prune::many_small_repositories_are_walked",
     "prune::calls_along_more_remove_all",
 ];
 

@@ -83,6 +83,22 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
     newer.close().await.unwrap();
     app.close().await.unwrap();
 
+    // A role that may read what was refused, and not forget it, may prune all the same.
+    let up = ["--database-url", &owner, "migrate", "up"];
+    process::run(&mut process::persist(up)).ok();
+    cluster::sql(&database, "REVOKE DELETE ON persist.refusals FROM persist_app").await;
+    let pruner = connect("persist_app").await.unwrap();
+    let pruned = pruner
+        .prune(&Prune::default().ids([sample::id(4)]))
+        .await
+        .unwrap();
+    assert_eq!(pruned.jobs, 1);
+    pruner
+        .record_job_state(sample::job(4, JobState::Queued))
+        .await
+        .unwrap();
+    pruner.close().await.unwrap();
+
     let reader = connect("persist_read").await.unwrap();
     let jobs = reader.jobs(&JobQuery::default()).await.unwrap();
     assert_eq!(jobs.items.len(), 2);

@@ -102,3 +102,38 @@ async fn m13_only_their_owner_can_have_tables_adopted() {
     assert_eq!(content(&place, &["jobs", "vms"]).await, before);
     place::fold_holds(&place.migrated().await.unwrap()).await;
 }
+
+/// A table of another program that has a name which we need: told at once, and by name; what is optional is done without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_table_of_our_name_is_told_at_once_and_left() {
+    let place = Place::empty(Database::Postgres);
+    let stranger = format!("CREATE TABLE {}.refusals (id int, reason text)", place.schema());
+    let backend = place.migrated().await.unwrap();
+    assert!(
+        backend.ledger().is_some(),
+        "also through the layer that shares commits"
+    );
+    let schema = backend.schema().unwrap();
+    schema.down(Down::steps(1).confirmed(true)).await.unwrap();
+    place.execute(&stranger).await;
+    let before = shape::of(&place).await;
+    let begun = std::time::Instant::now();
+    let error = schema.up().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SchemaMismatch, "{error}");
+    assert!(error.to_string().contains("m20261128_000008_ledger"), "{error}");
+    assert!(
+        begun.elapsed() < persist_core::Deadlines::default().migration / 2,
+        "it does not wait"
+    );
+    assert_eq!(shape::of(&place).await, before);
+    // A job of the name of theirs goes without a look at their table.
+    let claims = persist_tests::sample::claims([persist_tests::sample::job(1, persist::JobState::Failed)]);
+    backend.apply(&claims.unwrap()).await.unwrap();
+    let prune = persist::Prune::default().ids([persist_tests::sample::id(1)]);
+    assert_eq!(backend.prune(&prune).await.unwrap().jobs, 1);
+    place
+        .execute(&format!("DROP TABLE {}.refusals", place.schema()))
+        .await;
+    assert_eq!(schema.up().await.unwrap(), ["m20261128_000008_ledger"]);
+    backend.close().await.unwrap();
+}

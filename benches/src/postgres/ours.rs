@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use persist::Outcome;
+use persist::{Outcome, Persist};
 
 use super::server::Server;
 use crate::contest::Contender;
@@ -48,49 +48,64 @@ impl Contender for Ours {
     async fn slice(&mut self) -> Slice {
         self.server.fresh().await;
         let persist = self.server.persist().await;
-        let attempts: Arc<Vec<AtomicU32>> = Arc::new((0..workload::HOT).map(|_| AtomicU32::new(1)).collect());
-        let load = self.load;
-        let handle = persist.clone();
-        let repeated = Arc::new(AtomicU64::new(0));
-        let repetitions = Arc::clone(&repeated);
-        let slice = closed_loop(self.callers, self.length, move |caller, nth| {
-            let update = match load {
-                Load::Uniform => {
-                    let (id, attempt) = workload::uniform(caller, nth);
-                    workload::queued(id, attempt)
-                }
-                Load::Hot => {
-                    let job = workload::random(caller << 32 | nth) % workload::HOT;
-                    let attempt = attempts[job as usize].fetch_add(1, Ordering::Relaxed);
-                    workload::queued(workload::job(job), attempt)
-                }
-                Load::Lives => workload::life(caller, nth),
-            };
-            let (persist, repeated) = (handle.clone(), Arc::clone(&repetitions));
-            async move {
-                let told = persist.record_job_state(update).await.expect("it is recorded");
-                match told {
-                    Outcome::Applied { .. } => {}
-                    Outcome::Late { .. } if load != Load::Lives => {}
-                    // It may draw an attempt of a job twice.
-                    Outcome::Unchanged { .. } if load == Load::Uniform => {
-                        repeated.fetch_add(1, Ordering::Relaxed);
-                    }
-                    outcome => panic!("a new slot, and the answer is {outcome}"),
-                }
-            }
-        });
-        let mut slice = slice.await;
+        let (mut slice, repeated) = load(&persist, self.callers, self.length, self.load).await;
         let health = persist.backend().health().await.expect("it tells");
         persist.close().await.expect("it closes");
-        self.server
-            .check(slice.done - repeated.load(Ordering::Relaxed))
-            .await;
+        self.server.check(slice.done - repeated).await;
         slice
             .extras
             .insert("updates a flush", health.flushed as f64 / health.flushes as f64);
         slice
     }
+}
+
+/// So many callers for so long, and how many of their updates had been made before.
+pub(crate) async fn load(persist: &Persist, callers: u64, length: Duration, load: Load) -> (Slice, u64) {
+    load_from(persist, 0, callers, length, load).await
+}
+
+/// The same with callers from this number on, who make other updates.
+pub(crate) async fn load_from(
+    persist: &Persist,
+    first: u64,
+    callers: u64,
+    length: Duration,
+    load: Load,
+) -> (Slice, u64) {
+    let attempts: Arc<Vec<AtomicU32>> = Arc::new((0..workload::HOT).map(|_| AtomicU32::new(1)).collect());
+    let handle = persist.clone();
+    let repeated = Arc::new(AtomicU64::new(0));
+    let repetitions = Arc::clone(&repeated);
+    let slice = closed_loop(callers, length, move |caller, nth| {
+        let caller = first + caller;
+        let update = match load {
+            Load::Uniform => {
+                let (id, attempt) = workload::uniform(caller, nth);
+                workload::queued(id, attempt)
+            }
+            Load::Hot => {
+                let job = workload::random(caller << 32 | nth) % workload::HOT;
+                let attempt = attempts[job as usize].fetch_add(1, Ordering::Relaxed);
+                workload::queued(workload::job(job), attempt)
+            }
+            Load::Lives => workload::life(caller, nth),
+        };
+        let (persist, repeated) = (handle.clone(), Arc::clone(&repetitions));
+        async move {
+            let told = persist.record_job_state(update).await.expect("it is recorded");
+            match told {
+                Outcome::Applied { .. } => {}
+                Outcome::Late { .. } if load != Load::Lives => {}
+                // It may draw an attempt of a job twice.
+                Outcome::Unchanged { .. } if load == Load::Uniform => {
+                    repeated.fetch_add(1, Ordering::Relaxed);
+                }
+                outcome => panic!("a new slot, and the answer is {outcome}"),
+            }
+        }
+    })
+    .await;
+    (slice, repeated.load(Ordering::Relaxed))
 }
 
 /// Chunks of whole lives.

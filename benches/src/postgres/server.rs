@@ -1,10 +1,15 @@
 //! The server of the contests, its tables, and what is checked of them after each slice.
 
+use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use persist::{OnUnavailable, Persist};
 use persist_tests::cluster::{Cluster, Options};
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+
+use crate::slice::Slice;
+use crate::writer::cpu_time;
 
 /// A database with our schema, on a server of its own.
 pub(crate) struct Server {
@@ -17,6 +22,41 @@ pub(crate) struct Server {
 const WHOLE: &str = "WITH top AS (SELECT request_id, max(rank) AS rank FROM events GROUP BY request_id) \
     SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM jobs), (SELECT count(*) FROM top), \
     (SELECT count(*) FROM top JOIN jobs USING (request_id, rank))";
+
+/// Fields of `/proc/PID/stat` behind the program's name, which may hold anything.
+const PARENT: usize = 0;
+const USER: usize = 10;
+const SYSTEM: usize = 11;
+
+/// Those fields, from the parent on; one that is no number above 0 is 0.
+fn stat(pid: u32) -> Option<Vec<u64>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, behind) = stat.rsplit_once(')')?;
+    let fields = behind.split_whitespace().skip(1);
+    let fields: Vec<_> = fields.map(|field| field.parse().unwrap_or(0)).collect();
+    (fields.len() > SYSTEM + 2).then_some(fields)
+}
+
+/// Of the processes of the server that have ended.
+fn ended_ticks(postmaster: u32) -> Option<u64> {
+    let fields = stat(postmaster)?;
+    Some(fields[USER..=SYSTEM + 2].iter().sum())
+}
+
+/// Tells what a slice's updates took of the processors since `before`.
+pub(crate) fn cpu_of(server: &Server, before: Option<[Duration; 2]>, slice: &mut Slice) {
+    let Some((before, after)) = before.zip(server.cpu()) else {
+        return;
+    };
+    let updates = slice.done.max(1) as f64;
+    for (at, name) in ["µs of our CPU an update", "µs of the server's CPU an update"]
+        .into_iter()
+        .enumerate()
+    {
+        let used = after[at].saturating_sub(before[at]);
+        slice.extras.insert(name, used.as_secs_f64() * 1e6 / updates);
+    }
+}
 
 impl Server {
     pub(crate) async fn start(durable: bool) -> Arc<Self> {
@@ -50,6 +90,25 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// The time that this program and the server's processes have had of the processors; `None` where the kernel does not tell.
+    pub(crate) fn cpu(&self) -> Option<[Duration; 2]> {
+        let postmaster = self.cluster.postmaster();
+        let mut ticks = ended_ticks(postmaster)?;
+        for process in fs::read_dir("/proc").ok()?.flatten() {
+            let name = process.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if let Some(fields) = stat(pid)
+                && fields[PARENT] == u64::from(postmaster)
+            {
+                ticks += fields[USER] + fields[SYSTEM];
+            }
+        }
+        // A tick is 10 ms on every Linux.
+        Some([cpu_time()?, Duration::from_millis(ticks * 10)])
     }
 
     pub(crate) async fn persist(&self) -> Persist {

@@ -34,7 +34,7 @@ impl Contender for Rusqlite {
     }
 
     async fn slice(&mut self) -> Slice {
-        let store = Store::new().await;
+        let store = Store::plain().await;
         let (length, in_one, callers) = (self.length, self.in_one, self.of_callers);
         let connection = store.connection();
         let work = tokio::task::spawn_blocking(move || by_hand(&connection, length, in_one, callers));

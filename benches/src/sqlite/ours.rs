@@ -14,13 +14,19 @@ use crate::workload;
 
 pub(crate) struct Ours {
     pub(crate) callers: u64,
+    /// Whether the file can't give free pages back.
+    pub(crate) is_plain: bool,
     pub(crate) length: Duration,
 }
 
 #[async_trait]
 impl Contender for Ours {
     fn name(&self) -> String {
-        "persist, SQLite FULL".into()
+        if self.is_plain {
+            "persist, SQLite FULL, pages stay".into()
+        } else {
+            "persist, SQLite FULL".into()
+        }
     }
 
     fn callers(&self) -> u64 {
@@ -28,7 +34,11 @@ impl Contender for Ours {
     }
 
     async fn slice(&mut self) -> Slice {
-        let store = Store::new().await;
+        let store = if self.is_plain {
+            Store::plain().await
+        } else {
+            Store::new().await
+        };
         let persist = store.open().await;
         let mut slice = writes(&persist, self.callers, self.length).await;
         let health = persist.backend().health().await.expect("it tells");

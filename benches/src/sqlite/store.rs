@@ -28,6 +28,20 @@ impl Store {
         store
     }
 
+    /// The same in a file that keeps its free pages, as SQLite makes one unless it is told otherwise.
+    pub(crate) async fn plain() -> Self {
+        let store = Self::without_tables();
+        let connection = Connection::open(&store.file).expect("it opens");
+        let made = connection.execute_batch("PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = WAL");
+        made.expect("it is made");
+        drop(connection);
+        store.open().await.close().await.expect("it closes");
+        let connection = store.connection();
+        let mode = connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0));
+        assert_eq!(mode.expect("it is told"), 0);
+        store
+    }
+
     /// With so many queued jobs.
     pub(crate) async fn filled(jobs: u64) -> Self {
         let store = Self::without_tables();

@@ -56,7 +56,7 @@ impl Contender for TokioRusqlite {
     }
 
     async fn slice(&mut self) -> Slice {
-        let store = Store::new().await;
+        let store = Store::plain().await;
         let output = Command::new(&self.program)
             .arg(store.file())
             .args([self.callers.to_string(), self.length.as_millis().to_string()])

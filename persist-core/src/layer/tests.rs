@@ -132,6 +132,17 @@ impl Owners for Stub {
     }
 }
 
+#[async_trait]
+impl Ledger for Stub {
+    async fn keep(&self, _: &[Tried]) -> Result<()> {
+        self.call().await
+    }
+    async fn refusals(&self, _: &RefusalQuery) -> Result<Page<Refusal>> {
+        self.call().await?;
+        Ok(Page::new(Vec::new(), None))
+    }
+}
+
 impl Capabilities for Stub {
     fn schema(&self) -> Option<&dyn Schema> {
         None
@@ -146,7 +157,7 @@ impl Capabilities for Stub {
     }
 
     fn ledger(&self) -> Option<&dyn Ledger> {
-        None
+        Some(self)
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {

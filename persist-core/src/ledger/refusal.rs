@@ -20,7 +20,8 @@ pub struct Refusal {
     pub claim: Claim,
     /// The state that stood in the slot at the last try.
     pub standing: State,
-    /// How often it was tried, at least: a facade that is killed may take the count of its last ten seconds along.
+    /// How often it was tried. What a facade has not written down when it is killed, some two seconds' tries, is not counted;
+    /// what was written down without an answer may be counted twice.
     pub tries: u64,
     /// When it was kept first, by the database's clock.
     pub first_at: Timestamp,

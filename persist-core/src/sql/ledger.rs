@@ -20,30 +20,37 @@ pub const REFUSAL_COLUMNS: [&str; 9] = [
     "last_at",
 ];
 
-/// Keeps refusals of different keys, in the order in which they are given. Parameters: the first seven columns; on
-/// Postgres as arrays of many.
+/// Keeps refusals of different keys, in the order in which they are given, of slots that are there: one that was pruned
+/// refuses nothing. Parameters: the first seven columns; on Postgres as arrays of many.
 pub fn keep(dialect: Dialect, prefix: &str) -> String {
-    let (source, now) = match dialect {
+    let (source, now, latest) = match dialect {
         Dialect::Postgres => (
-            "unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[]) AS u",
-            // Not the statement's time: one that waited for another's row is no older than that.
+            "unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[]) \
+             AS u(request_id, domain_name, rank, tried, standing, line, tries)",
             "clock_timestamp()",
+            "greatest",
         ),
         // differs: SQLite has no arrays.
-        Dialect::Sqlite => ("(SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7) AS u", SQLITE_NOW),
+        Dialect::Sqlite => (
+            "(SELECT ?1 AS request_id, ?2 AS domain_name, ?3 AS rank, ?4 AS tried, ?5 AS standing, ?6 AS line, ?7 AS tries) \
+             AS u",
+            SQLITE_NOW,
+            "max",
+        ),
     };
     let columns = REFUSAL_COLUMNS.join(", ");
-    // `true`: else SQLite takes ON for that of a join.
+    let slot = slot_of(prefix, "u");
+    // The time is taken before a row that another one writes is waited for: it must not go back.
     format!(
         "INSERT INTO {prefix}{REFUSALS} AS r ({columns}) SELECT u.*, c.now, c.now FROM {source}, \
-         (SELECT {now} AS now) AS c WHERE true ORDER BY 1, 2, 3, 4 \
+         (SELECT {now} AS now) AS c WHERE EXISTS ({slot}) ORDER BY 1, 2, 3, 4 \
          ON CONFLICT (request_id, domain_name, rank, tried) DO UPDATE SET standing = excluded.standing, \
-         tries = r.tries + excluded.tries, last_at = excluded.last_at"
+         tries = r.tries + excluded.tries, last_at = {latest}(r.last_at, excluded.last_at)"
     )
 }
 
-/// A page, the latest first. Parameters: the key of the index that it begins behind (`last_at`, `request_id`,
-/// `domain_name`, `rank`, `tried`), the most rows, and with `of_one` a request id.
+/// A page, the latest first, of slots that are there: what a prune overtook is none. Parameters: the key of the index that it
+/// begins behind (`last_at`, `request_id`, `domain_name`, `rank`, `tried`), the most rows, and with `of_one` a request id.
 pub fn refusals(dialect: Dialect, prefix: &str, of_one: bool) -> String {
     let p = |number| parameter(dialect, number);
     let columns = REFUSAL_COLUMNS.join(", ");
@@ -53,23 +60,30 @@ pub fn refusals(dialect: Dialect, prefix: &str, of_one: bool) -> String {
         String::new()
     };
     let begin: Vec<_> = (1..=5).map(p).collect();
+    let slot = slot_of(prefix, "r");
     format!(
-        "SELECT {columns} FROM {prefix}{REFUSALS} WHERE {filter}\
-         (last_at, request_id, domain_name, rank, tried) < ({}) \
+        "SELECT {columns} FROM {prefix}{REFUSALS} AS r WHERE {filter}\
+         (last_at, request_id, domain_name, rank, tried) < ({}) AND ({slot}) = 1 \
          ORDER BY last_at DESC, request_id DESC, domain_name DESC, rank DESC, tried DESC LIMIT {}",
         begin.join(", "),
         p(6)
     )
 }
 
-/// Forgets the refusals of request ids whose slots are gone. Parameters: the id; on Postgres an array of them.
+/// A row where the slot is there. As EXISTS it becomes a join where that seems cheaper, which reads and sorts all refusals for a
+/// page; as a value it is asked for each.
+fn slot_of(prefix: &str, of: &str) -> String {
+    format!(
+        "SELECT 1 FROM {prefix}{EVENTS} e WHERE e.request_id = {of}.request_id \
+         AND e.domain_name = {of}.domain_name AND e.rank = {of}.rank"
+    )
+}
+
+/// Forgets the refusals of request ids. Parameters: the id; on Postgres an array of them.
 pub fn forget_refusals(dialect: Dialect, prefix: &str) -> String {
     let of_ids = match dialect {
         Dialect::Postgres => "= ANY($1)",
         Dialect::Sqlite => "= ?1",
     };
-    format!(
-        "DELETE FROM {prefix}{REFUSALS} AS r WHERE r.request_id {of_ids} AND NOT EXISTS (SELECT 1 FROM {prefix}{EVENTS} e \
-         WHERE e.request_id = r.request_id AND e.domain_name = r.domain_name AND e.rank = r.rank)"
-    )
+    format!("DELETE FROM {prefix}{REFUSALS} WHERE request_id {of_ids}")
 }

@@ -8,6 +8,8 @@ mod job;
 mod ledger;
 mod merge;
 mod owners;
+mod prune;
+mod search;
 mod select;
 mod table;
 mod vm;
@@ -17,6 +19,8 @@ pub use job::{job, jobs};
 pub use ledger::{REFUSAL_COLUMNS, REFUSALS, forget_refusals, keep, refusals};
 pub use merge::slot_conflict;
 pub use owners::{ORPHAN_COLUMNS, OWNER_COLUMNS, OWNERS, SQLITE_NOW, heartbeat, orphans, owners};
+pub use prune::{Asked, Bound, Removal, removal, still_matching};
+pub use search::{Candidate, Search};
 pub use select::Statement;
 pub use table::{
     EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, named_columns, state_list,

@@ -11,6 +11,9 @@ use crate::error::Failed;
 const WORTH_TELLING: i64 = 16 << 20;
 /// The file that is looked through whole in the time of a read.
 const LOOKED_THROUGH: i64 = 256 << 20;
+/// `PRAGMA auto_vacuum`: pages are given back when a prune asks for it.
+const INCREMENTAL: i64 = 2;
+const AUTO_VACUUM: &str = "PRAGMA auto_vacuum = INCREMENTAL";
 /// As SQLite makes them since 2016.
 const USUAL_PAGE: i64 = 4_096;
 
@@ -31,11 +34,15 @@ pub(super) fn look(connection: &Connection, can_write: bool) -> Result<Vec<Findi
         });
     }
     let vacuum = number("auto_vacuum")?;
-    if vacuum != 0 {
-        let what = format!("auto_vacuum is {vacuum}; a fresh store has 0");
-        let why = "pages are moved at commits, which costs updates their time";
-        let finding = Finding::new(code::PRAGMA, "auto_vacuum", Severity::Info, what, why);
-        findings.push(finding.mended_by(["PRAGMA auto_vacuum = NONE", "VACUUM"]));
+    if vacuum != INCREMENTAL {
+        let what = format!("auto_vacuum is {vacuum}; a fresh store has {INCREMENTAL}");
+        let finding = |why| Finding::new(code::PRAGMA, "auto_vacuum", Severity::Info, what, why);
+        findings.push(if vacuum == 0 {
+            finding("what a prune frees stays in the file; the change needs as much room again, and lets nobody write meanwhile")
+                .mended_by([AUTO_VACUUM, "VACUUM"])
+        } else {
+            finding("pages are moved at commits, which costs updates their time").mended_by([AUTO_VACUUM])
+        });
     }
     let page = number("page_size")?;
     if page < USUAL_PAGE {
@@ -55,9 +62,14 @@ pub(super) fn look(connection: &Connection, can_write: bool) -> Result<Vec<Findi
             (free * page) >> 20,
             (pages * page) >> 20
         );
-        let why = "new rows use them; VACUUM gives them back, needs as much room again, and lets nobody write meanwhile";
-        let finding = Finding::new(code::FREE_PAGES, "freelist_count", severity, what, why);
-        findings.push(finding.mended_by(["VACUUM"]));
+        let finding = |why| Finding::new(code::FREE_PAGES, "freelist_count", severity, what, why);
+        findings.push(if vacuum == INCREMENTAL {
+            finding("new rows use them, and the next prune gives them back; by hand, all at once, updates wait for it")
+                .mended_by(["PRAGMA incremental_vacuum"])
+        } else {
+            finding("new rows use them; VACUUM gives them back, needs as much room again, and lets nobody write meanwhile")
+                .mended_by(["VACUUM"])
+        });
     }
     Ok(findings)
 }

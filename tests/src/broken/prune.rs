@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt as _;
 use persist_core::{
-    Claim, Event, EventQuery, JobQuery, LARGEST_PRUNE, PersistBackend as _, PersistExt as _, Prune, Pruned,
-    Result, StateTable as _, Timestamp, VmQuery, time,
+    Claim, Event, EventQuery, JobQuery, LARGEST_PRUNE, PersistBackend as _, PersistExt as _, Prune,
+    PrunePosition, PruneRepo, Pruned, Result, StateTable as _, Timestamp, VmQuery, time,
 };
 use uuid::Uuid;
 
@@ -52,6 +52,14 @@ pub enum Prunes {
     EventsAreNotCounted,
     /// An update that comes for a pruned job finds its old slots.
     PrunedComesBack,
+    /// Each call begins anew.
+    PlaceIsIgnored,
+    /// Where to go on is not told.
+    PlaceIsNotTold,
+    /// A place that is none of this order is taken for the beginning.
+    AnyPlaceIsTaken,
+    /// With a number to keep the oldest of all repositories go first.
+    RepositoriesAreMixed,
 }
 
 /// All, with the case that notices.
@@ -108,14 +116,43 @@ pub(super) const ALL: &[(Prunes, &str)] = &[
         "prune::a_job_goes_with_its_vms_and_their_history",
     ),
     (Prunes::PrunedComesBack, "prune::a_pruned_job_starts_anew"),
+    (Prunes::PlaceIsIgnored, "prune::a_walk_goes_on_where_it_ended"),
+    (
+        Prunes::PlaceIsNotTold,
+        "prune::more_is_true_exactly_when_more_match",
+    ),
+    (
+        Prunes::AnyPlaceIsTaken,
+        "prune::a_place_of_another_order_is_refused",
+    ),
+    (
+        Prunes::RepositoriesAreMixed,
+        "prune::with_a_number_to_keep_it_goes_repository_by_repository",
+    ),
 ];
 
 /// A request id as retention sees it.
 #[derive(Debug, Clone, Default)]
 struct Request {
+    created: Timestamp,
+    repo: Option<String>,
     job_created: Option<Timestamp>,
     job_live: bool,
     vm_live: bool,
+}
+
+impl Request {
+    fn place(&self, request_id: Uuid, is_by_repo: bool) -> PrunePosition {
+        PrunePosition {
+            repo: match &self.repo {
+                _ if !is_by_repo => PruneRepo::Any,
+                Some(repo) => PruneRepo::Known(repo.clone()),
+                None => PruneRepo::Unknown,
+            },
+            created_at: self.created,
+            request_id,
+        }
+    }
 }
 
 pub(super) async fn prune(broken: &Broken, defect: Prunes, request: &Prune) -> Result<Pruned> {
@@ -135,6 +172,10 @@ pub(super) async fn prune(broken: &Broken, defect: Prunes, request: &Prune) -> R
                 return Ok(Pruned::default());
             }
             return inner.prune(&ended).await;
+        }
+        Prunes::AnyPlaceIsTaken => {
+            let own = request.position().ok().and_then(|_| request.after.clone());
+            return inner.prune(&request.clone().after(own)).await;
         }
         _ => request.check()?,
     };
@@ -161,24 +202,20 @@ pub(super) async fn prune(broken: &Broken, defect: Prunes, request: &Prune) -> R
             inner.prune(&named).await
         }
         Prunes::MoreIsNotTold => {
-            let pruned = inner.prune(request).await?;
-            Ok(Pruned::new(
-                pruned.requests,
-                pruned.jobs,
-                pruned.vms,
-                pruned.events,
-                false,
-            ))
+            let mut pruned = inner.prune(request).await?;
+            (pruned.more, pruned.next) = (false, None);
+            Ok(pruned)
         }
+        Prunes::PlaceIsNotTold => {
+            let mut pruned = inner.prune(request).await?;
+            pruned.next = None;
+            Ok(pruned)
+        }
+        Prunes::PlaceIsIgnored => inner.prune(&request.clone().after(None)).await,
         Prunes::EventsAreNotCounted => {
-            let pruned = inner.prune(request).await?;
-            Ok(Pruned::new(
-                pruned.requests,
-                pruned.jobs,
-                pruned.vms,
-                0,
-                pruned.more,
-            ))
+            let mut pruned = inner.prune(request).await?;
+            pruned.events = 0;
+            Ok(pruned)
         }
         Prunes::HistoryStays | Prunes::VmsStay | Prunes::PrunedComesBack => {
             leave_behind(broken, defect, request).await
@@ -222,7 +259,7 @@ async fn one_by_one(broken: &Broken, defect: Prunes, request: &Prune) -> Result<
             _ => found.job_live || found.vm_live,
         };
         let named = !request.ids.is_empty() && defect != Prunes::NamedLiveStays;
-        let mut alone = request.clone().ids([id]).dry_run(true);
+        let mut alone = request.clone().ids([id]).after(None).dry_run(true);
         if defect == Prunes::AgeIsOfCreation {
             alone.ended_before = None;
             let age = found.job_created;
@@ -252,9 +289,21 @@ async fn one_by_one(broken: &Broken, defect: Prunes, request: &Prune) -> Result<
     if defect == Prunes::NewestGoFirst {
         matching.reverse();
     }
-    let more = matching.len() > request.limit as usize;
-    matching.truncate(request.limit as usize);
-    let mut total = Pruned::new(0, 0, 0, 0, more);
+    let requests = requests(broken).await?;
+    let place = |id: &Uuid| {
+        let found = requests.iter().find(|(other, _)| other == id);
+        found.map(|(id, found)| found.place(*id, request.is_by_repo()))
+    };
+    if defect != Prunes::NewestGoFirst && defect != Prunes::RepositoriesAreMixed {
+        matching.sort_by_key(place);
+    }
+    if let Some(after) = request.position()? {
+        matching.retain(|id| place(id).as_ref() > Some(&after));
+    }
+    let limit = request.limit as usize;
+    let next = (matching.len() > limit).then(|| place(&matching[limit - 1]));
+    matching.truncate(limit);
+    let mut total = Pruned::default().ended_at(next.flatten());
     for id in matching {
         let pruned = inner
             .prune(&Prune::default().ids([id]).dry_run(request.dry_run))
@@ -293,13 +342,14 @@ async fn requests(broken: &Broken) -> Result<Vec<(Uuid, Request)>> {
             .or_insert((job.created_at, Request::default()));
         *age = job.created_at;
         request.job_created = Some(job.created_at);
+        request.repo = job.repo_url;
         request.job_live = !job.state.is_ended();
     }
     let mut requests: Vec<_> = requests.into_iter().collect();
     requests.sort_by_key(|(id, (age, _))| (*age, *id));
     Ok(requests
         .into_iter()
-        .map(|(id, (_, request))| (id, request))
+        .map(|(id, (created, request))| (id, Request { created, ..request }))
         .collect())
 }
 

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use persist_core::JobState::{Cancelled, Failed, Succeeded};
 use persist_core::VmState::{Failed as VmFailed, Stopped};
 use persist_core::{
-    Claim, ErrorKind, Ledger, PersistBackend, PersistExt as _, Prune, Refusal, RefusalQuery, State, Tried,
-    Update, time,
+    Claim, ErrorKind, Event, Ledger, PersistBackend, PersistExt as _, Prune, Refusal, RefusalQuery, Seq,
+    Slot, State, Tried, Update, time,
 };
 
 use super::cases;
@@ -22,6 +22,7 @@ cases! { "ledger":
     a_batch_may_name_one_many_times,
     tries_of_many_at_once_all_count,
     a_batch_of_any_size_is_kept,
+    a_slot_that_is_not_there_refuses_nothing,
     what_is_pruned_takes_its_refusals_along,
     a_story_tells_what_was_refused,
     refusals_are_no_part_of_the_history,
@@ -39,10 +40,27 @@ pub(super) fn claim(update: impl Into<Update>) -> CaseResult<Claim> {
     Ok(claims([update.into()])?.remove(0))
 }
 
+/// Lets the slots of these tries hold what stands.
+pub(super) async fn hold(ctx: &Ctx, tried: &[Tried]) -> CaseResult {
+    let standing = tried.iter().map(|one| {
+        let mut slot = Slot::claimed_by(&one.claim);
+        slot.state = one.standing;
+        (slot.actor, slot.reason, slot.attributes) = Default::default();
+        let subject = one.claim.subject().clone();
+        Update::from(&Event::new(Seq::new(0), slot.at, subject, slot))
+    });
+    let standing: Vec<_> = standing.collect();
+    ctx.apply(standing).await.map(drop)
+}
+
 /// Keeps tries that no store was asked about: one whose facade keeps what it refuses would count them once more.
-async fn keep(ctx: &Ctx, standing: State, update: impl Into<Update>) -> CaseResult {
-    let tried = Tried::new(claim(update)?, standing);
-    Ok(of(ctx.backend())?.keep(&[tried]).await?)
+pub(super) async fn keep(ctx: &Ctx, tried: &[Tried]) -> CaseResult {
+    hold(ctx, tried).await?;
+    Ok(of(ctx.backend())?.keep(tried).await?)
+}
+
+async fn keep_one(ctx: &Ctx, standing: State, update: impl Into<Update>) -> CaseResult {
+    keep(ctx, &[Tried::new(claim(update)?, standing)]).await
 }
 
 /// Applies, and keeps what is refused as the facade does.
@@ -62,10 +80,8 @@ pub(super) async fn all(ledger: &dyn Ledger) -> CaseResult<Vec<Refusal>> {
 
 /// What of them does not depend on a clock.
 fn facts(refusals: &[Refusal]) -> Vec<(Claim, State, u64)> {
-    let facts = refusals.iter();
-    facts
-        .map(|one| (one.claim.clone(), one.standing, one.tries))
-        .collect()
+    let fact = |one: &Refusal| (one.claim.clone(), one.standing, one.tries);
+    refusals.iter().map(fact).collect()
 }
 
 async fn a_refusal_is_told_as_it_was_tried(ctx: &Ctx) -> CaseResult {
@@ -73,8 +89,8 @@ async fn a_refusal_is_told_as_it_was_tried(ctx: &Ctx) -> CaseResult {
     ensure_eq!(all(ledger).await?, [], "nothing was refused");
     let of_job = job(1, Failed).actor("late").reason("no answer").runs_on("big");
     let of_vm = vm(1, "vm-7", VmFailed).attempt(2).overlay_path("/d/7");
-    keep(ctx, State::Job(Succeeded), of_job.clone()).await?;
-    keep(ctx, State::Vm(Stopped), of_vm.clone()).await?;
+    keep_one(ctx, State::Job(Succeeded), of_job.clone()).await?;
+    keep_one(ctx, State::Vm(Stopped), of_vm.clone()).await?;
     let mut told = all(ledger).await?;
     told.sort_by(|a, b| a.key().cmp(&b.key()));
     let expected = [
@@ -91,13 +107,13 @@ async fn a_refusal_is_told_as_it_was_tried(ctx: &Ctx) -> CaseResult {
 async fn the_same_try_again_is_counted(ctx: &Ctx) -> CaseResult {
     let ledger = of(ctx.backend())?;
     let first = job(1, Failed).actor("first");
-    keep(ctx, State::Job(Succeeded), first.clone()).await?;
+    keep_one(ctx, State::Job(Succeeded), first.clone()).await?;
     let before = all(ledger).await?.remove(0);
     let patience = Patience::new();
     let (mut tries, mut now) = (1, before.clone());
     while now.last_at == before.last_at {
         patience.pause("the store's clock goes on").await?;
-        keep(
+        keep_one(
             ctx,
             State::Job(Succeeded),
             job(1, Failed).actor("second").reason("why"),
@@ -136,7 +152,7 @@ async fn each_state_that_was_tried_is_one_refusal(ctx: &Ctx) -> CaseResult {
         (of_vm, vm(2, "x", VmFailed).into()),
     ];
     for (standing, update) in tries.iter().cloned().chain(tries.clone()) {
-        keep(ctx, standing, update).await?;
+        keep_one(ctx, standing, update).await?;
     }
     let mut told = facts(&all(ledger).await?);
     told.sort_by(|a, b| {
@@ -158,13 +174,15 @@ async fn a_batch_may_name_one_many_times(ctx: &Ctx) -> CaseResult {
     let (a, b, stands) = (a?, b?, State::Job(Succeeded));
     let again = Tried::new(claim(job(2, Failed).actor("c"))?, stands).tries(4);
     ledger.keep(&[]).await?;
-    ledger
-        .keep(&[
+    keep(
+        ctx,
+        &[
             Tried::new(a.clone(), stands),
             Tried::new(b.clone(), stands),
             again,
-        ])
-        .await?;
+        ],
+    )
+    .await?;
     let mut told = facts(&all(ledger).await?);
     told.sort_by_key(|one| one.2);
     ensure_eq!(
@@ -212,6 +230,7 @@ async fn tries_of_many_at_once_all_count(ctx: &Ctx) -> CaseResult {
         }
         batches.push(batch);
     }
+    hold(ctx, &batches.concat()).await?;
     let kept = join_all(batches.iter().map(|batch| ledger.keep(batch))).await;
     kept.into_iter().collect::<persist_core::Result<()>>()?;
     let tries: u64 = all(ledger).await?.iter().map(|one| one.tries).sum();
@@ -223,9 +242,34 @@ async fn a_batch_of_any_size_is_kept(ctx: &Ctx) -> CaseResult {
     let ledger = of(ctx.backend())?;
     let tried = (1..=1_300).map(|n| Ok(Tried::new(claim(job(n, Failed))?, State::Job(Succeeded))));
     let tried = tried.collect::<CaseResult<Vec<_>>>()?;
-    ledger.keep(&tried).await?;
+    keep(ctx, &tried).await?;
     let query = RefusalQuery::default().limit(1_000);
     ensure_eq!(walk(ledger, query, 1_300).await?.len(), 1_300, "each of them");
+    Ok(())
+}
+
+/// As after a prune that came between the answer and the account of it.
+async fn a_slot_that_is_not_there_refuses_nothing(ctx: &Ctx) -> CaseResult {
+    let ledger = of(ctx.backend())?;
+    let stands = State::Job(Succeeded);
+    let there = Tried::new(claim(job(1, Failed))?, stands);
+    hold(ctx, std::slice::from_ref(&there)).await?;
+    let gone = [
+        Tried::new(claim(job(1, Failed).attempt(2))?, stands),
+        Tried::new(claim(vm(1, "x", VmFailed))?, State::Vm(Stopped)),
+        Tried::new(claim(job(2, Failed))?, stands),
+    ];
+    ledger
+        .keep(&[&gone[..], std::slice::from_ref(&there)].concat())
+        .await?;
+    ensure_eq!(
+        facts(&all(ledger).await?),
+        [(there.claim.clone(), stands, 1)],
+        "of the slot that is there"
+    );
+    ctx.backend().prune(&Prune::default().ids([id(1)])).await?;
+    ledger.keep(&[there]).await?;
+    ensure_eq!(all(ledger).await?, [], "what was pruned");
     Ok(())
 }
 
@@ -304,17 +348,21 @@ async fn refusals_are_no_part_of_the_history(ctx: &Ctx) -> CaseResult {
 
 async fn the_longest_update_is_kept(ctx: &Ctx) -> CaseResult {
     let ledger = of(ctx.backend())?;
-    let update = vm(1, &"é".repeat(127), VmFailed)
+    // Each of these takes six bytes as JSON.
+    let worst = |bytes| "\u{1f}".repeat(bytes);
+    let update = vm(1, &worst(255), VmFailed)
         .attempt(2_147_483_647)
-        .backend("\u{1f}".repeat(64))
-        .overlay_path("\"".repeat(4_096))
-        .seed_path("\u{7f}\\".repeat(2_048))
-        .actor("\n".repeat(128))
-        .reason("🦀".repeat(256));
+        .backend(worst(64))
+        .overlay_path(worst(4_096))
+        .seed_path(worst(4_096))
+        .actor(worst(128))
+        .reason(worst(1_024));
     let tried = claim(update)?;
-    ledger
-        .keep(&[Tried::new(tried.clone(), State::Vm(Stopped)).tries(u32::MAX)])
-        .await?;
+    keep(
+        ctx,
+        &[Tried::new(tried.clone(), State::Vm(Stopped)).tries(u32::MAX)],
+    )
+    .await?;
     let told = all(ledger).await?;
     let expected = [(tried, State::Vm(Stopped), u64::from(u32::MAX))];
     ensure_eq!(facts(&told), expected, "as it is");

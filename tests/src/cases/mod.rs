@@ -30,6 +30,7 @@ mod pages;
 mod prune;
 mod prune_beside_writers;
 mod prune_calls;
+mod prune_walks;
 mod queries;
 mod reading;
 mod refusal_queries;
@@ -71,6 +72,7 @@ pub(crate) const GROUPS: &[&[Case]] = &[
     cancelling::CASES,
     prune::CASES,
     prune_calls::CASES,
+    prune_walks::CASES,
     prune_beside_writers::CASES,
     verify::CASES,
     told::CASES,

@@ -32,8 +32,15 @@ pub(super) fn ended(n: u64, seconds: i64) -> JobUpdate {
     JobUpdate::new(id(n), Failed).at(at(seconds))
 }
 
+/// What a call removed, without the place where it ended: that there is one exactly where there is more is asked of each.
 pub(super) async fn prune(ctx: &Ctx, request: Prune) -> CaseResult<Pruned> {
-    Ok(ctx.backend().prune(&request).await?)
+    let mut pruned = ctx.backend().prune(&request).await?;
+    ensure_eq!(
+        pruned.next.take().is_some(),
+        pruned.more,
+        "there is a place to go on from exactly where there is more"
+    );
+    Ok(pruned)
 }
 
 /// The numbers of the jobs that are left.

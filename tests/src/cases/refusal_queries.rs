@@ -6,7 +6,7 @@ use persist_core::{Cursor, EventQuery, Position, Refusal, RefusalQuery, State, T
 use uuid::Uuid;
 
 use super::cases;
-use super::ledger::{all, claim, of, walk};
+use super::ledger::{all, claim, keep, of, walk};
 use super::owners::{Patience, refused};
 use crate::case::{CaseResult, Ctx, ensure, ensure_eq};
 use crate::oracle::memory;
@@ -33,12 +33,12 @@ async fn some(ctx: &Ctx) -> CaseResult<Vec<Refusal>> {
         for name in names {
             tried.push(Tried::new(claim(vm(n, name, VmFailed))?, State::Vm(Stopped)));
         }
-        ledger.keep(&tried).await?;
+        keep(ctx, &tried).await?;
         let (begun, patience) = (all(ledger).await?[0].last_at, Patience::new());
         let clock = Tried::new(claim(job(99, Failed))?, State::Job(Succeeded));
         while all(ledger).await?[0].last_at <= begun {
             patience.pause("the store's clock goes on").await?;
-            ledger.keep(std::slice::from_ref(&clock)).await?;
+            keep(ctx, std::slice::from_ref(&clock)).await?;
         }
     }
     all(ledger).await

@@ -127,7 +127,27 @@ async fn free_pages_are_told_of_from_some_size_on() {
         .await;
     let told = doctor(&place, &["--fix"]);
     let finding = told.of(code::FREE_PAGES, "freelist_count");
-    assert!(finding.mend == ["VACUUM"] && !finding.is_safe, "{finding:#?}");
+    let mend = ["PRAGMA incremental_vacuum"];
+    assert!(finding.mend == mend && !finding.is_safe, "{finding:#?}");
+}
+
+/// A file of before, which a prune can't make shorter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_keeps_its_free_pages_is_told_of_with_what_changes_that() {
+    let place = store(Database::Sqlite).await;
+    place.execute("PRAGMA auto_vacuum = NONE; VACUUM").await;
+    let told = doctor(&place, &["--fix"]);
+    let finding = told.of(code::PRAGMA, "auto_vacuum");
+    assert!(
+        !finding.is_safe && finding.severity == persist::Severity::Info,
+        "{finding:#?}"
+    );
+    place.execute(&finding.mend.join("; ")).await;
+    let told = doctor(&place, &[]);
+    assert!(
+        !told.now.iter().any(|finding| finding.place == "auto_vacuum"),
+        "{told:#?}"
+    );
 }
 
 /// A view of somebody's own reads as before.

@@ -49,6 +49,14 @@ async fn heartbeats_and_orphans_that_hang_end_at_the_deadlines_of_a_write_and_a_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_account_of_refusals_that_hangs_ends_at_the_deadlines_of_a_write_and_a_read() {
+    let layer = layer(Manner::Hangs);
+    let ledger = layer.ledger().unwrap();
+    is_cut("keep", 10, ledger.keep(&[])).await;
+    is_cut("refusals", 5, ledger.refusals(&RefusalQuery::default())).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_call_that_hangs_ends_at_its_deadline() {
     let layer = layer(Manner::Hangs);
     let id = Uuid::from_u128(1);
