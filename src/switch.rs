@@ -387,11 +387,7 @@ impl Switch {
                          background"
                     ),
                 };
-                let error = Error::new(ErrorKind::Unavailable, what);
-                match situation.last_error.clone() {
-                    Some(cause) => error.caused_by(cause),
-                    None => error,
-                }
+                told::away(what, situation.last_error.clone())
             }
         };
         Err(error.during(operation))

@@ -1,6 +1,6 @@
 //! What a switch tells of an outage: lines of the log, and the last error for `health`.
 
-use persist_core::Error;
+use persist_core::{Error, ErrorKind};
 
 use super::Switch;
 
@@ -51,5 +51,14 @@ impl Switch {
         if !self.is_callers(error.kind()) {
             self.situation.lock().last_error = Some(error.clone());
         }
+    }
+}
+
+/// The error of a call that the database is needed for, with what keeps it away.
+pub(super) fn away(what: String, cause: Option<Error>) -> Error {
+    let error = Error::new(ErrorKind::Unavailable, what);
+    match cause {
+        Some(cause) => error.caused_by(cause),
+        None => error,
     }
 }
