@@ -1,10 +1,5 @@
 //! `make demo`: its script runs for real, with programs that are built already.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, also in its own functions"
-)]
-
 #[path = "serve/asked.rs"]
 mod asked;
 

@@ -1,10 +1,5 @@
 //! `persist serve` as a process: how it starts, what it refuses, a database that goes and comes back, how it ends.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, also in its own functions"
-)]
-
 #[path = "serve/asked.rs"]
 mod asked;
 
