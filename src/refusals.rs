@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use persist_core::layer::OncePer;
 use persist_core::{CHUNK, Claim, Error, ErrorKind, Outcome, PersistBackend, Result, Subject, Tried};
+use tokio::time::timeout;
 
 use crate::heal::BETWEEN_WARNINGS;
 use crate::switch::Switch;
@@ -18,6 +19,8 @@ const BETWEEN: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// The same where it takes a person: the schema lacks the table, or the role a right.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+/// How long closing waits for it.
+const AT_CLOSE: Duration = Duration::from_secs(2);
 /// Slots and states that wait to be kept; what comes beyond is counted and not kept.
 const WAITING: usize = 8_192;
 
@@ -94,15 +97,31 @@ impl Refusals {
         }
     }
 
-    /// Whether the task may end, as nothing waits; it is then no more at work.
+    /// Whether the task may end, as nothing waits; what comes from now on begins one anew.
     fn rests(&self) -> bool {
         let mut waiting = self.waiting.lock();
         waiting.at_work = !waiting.tried.is_empty();
         !waiting.at_work
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.lock().tried.is_empty()
+    /// The last time before the driver is closed, and no longer than closing can wait for it.
+    pub(crate) async fn end(&self, backend: &dyn PersistBackend) {
+        match timeout(AT_CLOSE, self.flush(backend)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.tell(&error, "refusals could not be kept before closing"),
+            Err(_) => {
+                let error = Error::deadline("keep", AT_CLOSE);
+                self.tell(&error, "refusals could not be kept before closing");
+            }
+        }
+    }
+
+    /// What waits when all is closed is kept by nobody.
+    pub(crate) fn tell_left(&self) {
+        let waiting = self.waiting.lock().tried.len();
+        if waiting > 0 {
+            tracing::warn!(waiting, "refusals were not kept: the handle was closed before");
+        }
     }
 }
 
@@ -131,8 +150,20 @@ impl Waiting {
     }
 }
 
+/// A task that went with its runtime, or panicked, is at work no more.
+struct AtWork(Weak<Switch>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if let Some(switch) = self.0.upgrade() {
+            switch.refusals.waiting.lock().at_work = false;
+        }
+    }
+}
+
 /// Writes down what waits, until nothing does. Holds no handle while it rests.
 async fn work(switch: Weak<Switch>) {
+    let _at_work = AtWork(Weak::clone(&switch));
     loop {
         let Some(held) = switch.upgrade() else { return };
         let kept = held.keep_refusals().await;

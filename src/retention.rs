@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use persist_core::layer::OncePer;
 use persist_core::{
-    Clock, Error, ErrorKind, Heartbeat, JobState, Owner, Owners, PersistBackend, Prune, Pruned, Result,
+    Clock, Error, ErrorKind, Heartbeat, JobState, Owner, Owners, PersistBackend, Prune, Pruned, Result, Retry,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -170,7 +170,9 @@ impl Retention {
             let begun = Instant::now();
             let pruned = lease.during(backend.prune(&request)).await?;
             let goes_on = each(Some(&pruned));
-            let (more, requests) = (pruned.more, pruned.requests);
+            // A backend of others may say that there is more and not where.
+            let more = pruned.more && (pruned.next.is_some() || pruned.requests > 0);
+            let requests = pruned.requests;
             request.after = pruned.next.clone();
             all += pruned;
             if !more || !goes_on {
@@ -313,15 +315,26 @@ impl<'o> Lease<'o> {
         loop {
             match tokio::time::timeout(LEASE / 4, &mut batch).await {
                 Ok(done) => return done,
-                Err(_) => self.beat(LEASE).await?,
+                Err(_) => self.beat_on().await?,
             }
+        }
+    }
+
+    /// One more beat. One that does not come through is no end: the lease outlasts three.
+    async fn beat_on(&self) -> Result<()> {
+        match self.beat(LEASE).await {
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, "a beat of retention did not come through");
+                Ok(())
+            }
+            beaten => beaten,
         }
     }
 
     /// Rests, and says that it is still there. Whether to go on then.
     async fn rest(&self, time: Duration, each: &mut impl FnMut(Option<&Pruned>) -> bool) -> Result<bool> {
         let end = Instant::now() + time;
-        self.beat(LEASE).await?;
+        self.beat_on().await?;
         let mut beaten = Instant::now();
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -333,7 +346,7 @@ impl<'o> Lease<'o> {
                 return Ok(true);
             }
             if beaten.elapsed() >= LEASE / 4 {
-                self.beat(LEASE).await?;
+                self.beat_on().await?;
                 beaten = Instant::now();
             }
         }
@@ -346,7 +359,8 @@ impl<'o> Lease<'o> {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 let what = "another retention has taken over";
-                Err(Error::new(ErrorKind::Busy, what).caused_by(error))
+                let taken_over = Error::new(ErrorKind::Busy, what).retry_as(Retry::Never);
+                Err(taken_over.caused_by(error))
             }
             Err(error) => Err(error),
         }

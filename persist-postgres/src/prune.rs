@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use persist_core::sql::{self, Bound, Candidate, Dialect, Removal, Search};
-use persist_core::{Error, ErrorKind, Horizon, Prune, PrunePosition, Pruned, Result};
+use persist_core::{Error, ErrorKind, Horizon, Prune, PrunePosition, Pruned, Result, Retry};
 use sqlx::Row as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
@@ -18,8 +18,8 @@ use crate::error::{Phase, classify};
 use crate::ledger;
 use crate::session::Session;
 
-/// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when half of the time
-/// is over: the rest is that of the removal.
+/// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when the time of a search
+/// is over: going on costs little, and the rest is that of the removal.
 pub(crate) async fn find(
     pool: &Arc<Pool>,
     prefix: &str,
@@ -37,8 +37,13 @@ pub(crate) async fn find(
                 rows.iter().map(candidate).collect::<Result<Vec<_>>>()
             })
         });
-        search.answer(read.await?);
-        if begun.elapsed() > deadline / 2 && search.has_moved() {
+        match read.await {
+            Ok(page) => search.answer(page),
+            // What was found until here is not thrown away for it.
+            Err(error) if error.kind() == ErrorKind::Timeout && search.has_moved() => break,
+            Err(error) => return Err(error),
+        }
+        if begun.elapsed() > sql::time_of_search(deadline) && search.has_moved() {
             break;
         }
     }
@@ -135,6 +140,7 @@ pub(crate) async fn remove(
          AND NOT EXISTS (SELECT FROM {prefix}vms v WHERE v.request_id = e.request_id \
          AND v.domain_name = e.domain_name) RETURNING e.xid, e.seq) \
          SELECT (SELECT count(*) FROM gone), \
+         EXISTS (SELECT FROM {prefix}jobs WHERE request_id = ANY($1)) OR EXISTS (SELECT FROM {prefix}vms WHERE request_id = ANY($1)), \
          (SELECT bool_and(has_table_privilege('{prefix}persist_meta', r)) FROM unnest('{{SELECT,INSERT,UPDATE}}'::text[]) r), \
          latest.xid::text, latest.seq \
          FROM (SELECT) AS one LEFT JOIN LATERAL ((SELECT xid, seq FROM gone ORDER BY gone.xid DESC, seq DESC LIMIT 1) \
@@ -148,13 +154,18 @@ pub(crate) async fn remove(
     let first = gone
         .first()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "no answer to a removal"))?;
+    // The first statement saw what was before its own; a VM that came meanwhile keeps its whole job, and so does a job its VMs.
+    if request.ids.is_empty() && get::<bool>(first, 1)? {
+        let what = "what was to be pruned came to life meanwhile; rolled back";
+        return Err(Error::new(ErrorKind::Busy, what).retry_as(Retry::Now));
+    }
     let pruned = Pruned::new(requests, jobs, vms, number(first, 0)?, false);
     ledger::forget(session, prefix, &ids).await?;
-    let may_note: bool = get(first, 1)?;
+    let may_note: bool = get(first, 2)?;
     let mut latest = Vec::new();
     for row in &gone {
-        if let Some(xid) = get::<Option<&str>>(row, 2)? {
-            latest.push((transaction(xid)?, get(row, 3)?));
+        if let Some(xid) = get::<Option<&str>>(row, 3)? {
+            latest.push((transaction(xid)?, get(row, 4)?));
         }
     }
     if latest.is_empty() {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use persist_core::sql::{self, Asked, Bound, Candidate, Dialect, EVENTS, JOBS, Search, VMS};
-use persist_core::{Error, Prune, PrunePosition, Pruned, Result as CoreResult, time};
+use persist_core::{Error, ErrorKind, Prune, PrunePosition, Pruned, Result as CoreResult, time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Statement, params_from_iter};
 use uuid::Uuid;
@@ -15,8 +15,8 @@ use crate::space;
 use crate::store::Store;
 use crate::{ledger, records};
 
-/// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when half of the time
-/// is over: the rest is that of the removal.
+/// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when the time of a search
+/// is over: going on costs little, and the rest is that of the removal.
 pub(crate) async fn find(
     store: &Store,
     request: &Prune,
@@ -35,8 +35,13 @@ pub(crate) async fn find(
             }
             Ok(candidates)
         };
-        search.answer(store.read("prune", left, read).await?);
-        if begun.elapsed() > deadline / 2 && search.has_moved() {
+        match store.read("prune", left, read).await {
+            Ok(page) => search.answer(page),
+            // What was found until here is not thrown away for it.
+            Err(error) if error.kind() == ErrorKind::Timeout && search.has_moved() => break,
+            Err(error) => return Err(error),
+        }
+        if begun.elapsed() > sql::time_of_search(deadline) && search.has_moved() {
             break;
         }
     }

@@ -13,6 +13,10 @@ use crate::worker::Times;
 const STEP: u32 = 128;
 /// Pages that are worth a checkpoint: a mebibyte.
 const MUCH: u32 = 256;
+/// No step begins with less time than this.
+const LEAST: Duration = Duration::from_millis(50);
+/// How long a prune of one call gives back what others left; the next one goes on.
+const LONGEST: Duration = Duration::from_secs(1);
 /// How long who moves the log into the file waits for those who read.
 const READERS: Duration = Duration::from_millis(100);
 /// `PRAGMA auto_vacuum`, where pages may be given back when that is asked for.
@@ -40,6 +44,7 @@ pub(crate) enum Given {
 /// # Errors
 /// Those of writing. What was removed is removed.
 pub(crate) async fn give_back(store: &Store, given: Given, end: Instant) -> CoreResult<()> {
+    let end = end.min(Instant::now() + LONGEST);
     let left = || end.saturating_duration_since(Instant::now());
     let most = match given {
         Given::Pages(pages) => pages,
@@ -49,7 +54,7 @@ pub(crate) async fn give_back(store: &Store, given: Given, end: Instant) -> Core
     let free = store.read("prune", left(), free_to_give).await?;
     let most = most.min(free);
     let mut done = 0;
-    while done < most && !left().is_zero() {
+    while done < most && left() > LEAST {
         let pages = STEP.min(most - done);
         let step = move |connection: &Connection| one_step(connection, pages);
         if !store.write("prune", Times::within(left()), step).await? {
@@ -58,7 +63,7 @@ pub(crate) async fn give_back(store: &Store, given: Given, end: Instant) -> Core
         done += pages;
     }
     let ends_much = matches!(given, Given::All { is_part } if is_part || done >= MUCH);
-    if ends_much && store.path().is_some() && !left().is_zero() {
+    if ends_much && free > 0 && store.path().is_some() && left() > LEAST {
         store.alone("prune", left(), move_log).await?;
     }
     Ok(())
@@ -80,7 +85,7 @@ fn one_step(connection: &Connection, most: u32) -> Result<bool, Failed> {
         return Ok(false);
     }
     // A page a row.
-    let mut vacuum = connection.prepare_cached(&format!("PRAGMA incremental_vacuum({most})"))?;
+    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({most})"))?;
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     Ok(true)

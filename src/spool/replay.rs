@@ -121,8 +121,8 @@ pub(crate) async fn step(
         }
         match send(driver, &claims).await {
             Ok(outcomes) => {
-                keep_refused(driver, &claims, &outcomes).await;
                 outbox.done(&seqs).await.map_err(Met::Spool)?;
+                keep_refused(driver, &claims, &outcomes).await;
                 replayed.taken += seqs.len() as u64;
                 replayed.refused += tell_refused(&claims, &outcomes);
             }
@@ -170,7 +170,7 @@ async fn bury(outbox: &dyn Outbox, seq: u64, error: &Error, replayed: &mut Repla
     Ok(())
 }
 
-/// An account that can't be kept holds nothing up.
+/// An account that can't be kept fails nothing.
 async fn keep_refused(driver: &dyn PersistBackend, claims: &[Claim], outcomes: &[Outcome]) {
     let tried = Tried::of(claims, outcomes);
     if let Some(ledger) = driver.ledger().filter(|_| !tried.is_empty())

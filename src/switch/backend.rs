@@ -122,22 +122,15 @@ impl PersistBackend for Switch {
             }
             if let (Some(switch), Some(driver)) = (&refusals, &driver)
                 && is_ready
-                && let Err(error) = switch.refusals.flush(&**driver).await
             {
-                switch
-                    .refusals
-                    .tell(&error, "refusals could not be kept before closing");
+                switch.refusals.end(&**driver).await;
             }
             let closed = match driver {
                 Some(driver) => driver.close().await,
                 None => Ok(()),
             };
-            if let Some(switch) = &refusals
-                && !switch.refusals.is_empty()
-            {
-                let what = "updates that closing waited for were refused";
-                let error = Error::new(ErrorKind::Closed, what);
-                switch.refusals.tell(&error, "refusals were not kept");
+            if let Some(switch) = &refusals {
+                switch.refusals.tell_left();
             }
             if let Some(spool) = spool {
                 spool.close().await;

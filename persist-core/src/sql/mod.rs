@@ -20,7 +20,7 @@ pub use ledger::{REFUSAL_COLUMNS, REFUSALS, forget_refusals, keep, refusals};
 pub use merge::slot_conflict;
 pub use owners::{ORPHAN_COLUMNS, OWNER_COLUMNS, OWNERS, SQLITE_NOW, heartbeat, orphans, owners};
 pub use prune::{Asked, Bound, Removal, removal, still_matching};
-pub use search::{Candidate, Search};
+pub use search::{Candidate, Search, time_of_search};
 pub use select::Statement;
 pub use table::{
     EVENT_COLUMNS, EVENTS, JOB_COLUMNS, JOBS, RowTable, VM_COLUMNS, VMS, named_columns, state_list,

@@ -1,7 +1,8 @@
 //! The search for what a prune removes: which statement comes next, and when there is enough. A backend sends what it is told
 //! to, and reads the rows.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -83,6 +84,14 @@ struct Lane {
     matching: VecDeque<Key>,
 }
 
+/// Rows of the first page, so that a walk with a high limit also comes to say how far it is.
+const LONGEST_FIRST: u32 = 512;
+
+/// How long a search may take of a call's deadline, whoever retries with a shorter one included.
+pub fn time_of_search(deadline: Duration) -> Duration {
+    (deadline / 2).min(Duration::from_secs(1))
+}
+
 /// How far a walk has come.
 #[derive(Debug)]
 struct Walk {
@@ -96,7 +105,7 @@ impl Walk {
     fn from(after: Option<Key>, request: &Prune) -> Self {
         Self {
             after,
-            rows: request.limit + 1,
+            rows: (request.limit + 1).min(LONGEST_FIRST),
             has_moved: false,
             is_done: false,
         }
@@ -218,7 +227,10 @@ impl<'r> Search<'r> {
             way.place()
         };
         found.truncate(limit);
-        (found.into_iter().map(|place| place.request_id).collect(), next)
+        // One that moved on between two pages may have been met twice.
+        let mut seen = HashSet::new();
+        let ids = found.into_iter().map(|place| place.request_id);
+        (ids.filter(|id| seen.insert(*id)).collect(), next)
     }
 }
 
