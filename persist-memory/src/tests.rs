@@ -173,7 +173,8 @@ async fn prune_removes_whole_ended_requests_oldest_first() {
     ];
     backend.apply(&claims).await.unwrap();
     let all = Prune::default().ended_before(at(5));
-    let dry = backend.prune(&all.clone().limit(1).dry_run(true)).await.unwrap();
+    let mut dry = backend.prune(&all.clone().limit(1).dry_run(true)).await.unwrap();
+    assert!(dry.next.take().is_some(), "more is to be had behind it");
     assert_eq!(dry, Pruned::new(1, 0, 1, 1, true));
     assert_eq!(backend.prune(&all).await.unwrap(), Pruned::new(2, 1, 2, 3, false));
     assert_eq!(

@@ -71,11 +71,11 @@ async fn m11_down_and_up_again_makes_history_of_rows() {
         (ErrorKind::InvalidInput, Some("confirmed"))
     );
     let reverted = schema(&backend)
-        .down(Down::steps(5).confirmed(true))
+        .down(Down::steps(6).confirmed(true))
         .await
         .unwrap();
-    assert_eq!(reverted.len(), 5);
-    assert_eq!(schema(&backend).up().await.unwrap().len(), 5);
+    assert_eq!(reverted.len(), 6);
+    assert_eq!(schema(&backend).up().await.unwrap().len(), 6);
     let history = backend.events(&EventQuery::default()).await.unwrap().items;
     let told: Vec<_> = history
         .iter()
