@@ -135,6 +135,8 @@ async fn what_is_asked_wrongly_is_told_by_its_field() {
         ("orphans?grace=25h".to_owned(), "grace"),
         ("stats?by=weather".to_owned(), "by"),
         ("events?from=damaged".to_owned(), "cursor"),
+        ("events?from=start&state=failed".to_owned(), "from"),
+        ("events?from=start&job=0190".to_owned(), "from"),
         ("jobs/xyz".to_owned(), "request_id"),
     ] {
         let answer = site.get(&format!("/api/v1/{query}")).await;
