@@ -9,9 +9,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use persist::layer::OncePer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+
+use crate::failure::BETWEEN_WARNINGS;
 
 /// How many connections, and for how long.
 #[derive(Debug, Clone)]
@@ -23,6 +26,20 @@ pub struct Connections {
     pub head_within: Duration,
     /// How long those that are open may take when the server stops.
     pub stop_within: Duration,
+}
+
+/// For pages and probes, beside the live streams.
+const BESIDE: usize = 192;
+
+impl Connections {
+    /// With room for so many live streams: what else is asked is never shut out by them.
+    #[must_use]
+    pub fn beside(subscribers: usize) -> Self {
+        Self {
+            most: subscribers.saturating_add(BESIDE),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Connections {
@@ -61,6 +78,7 @@ pub async fn serve_with(
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(limits.most));
     let open = GracefulShutdown::new();
+    let line = OncePer::new(BETWEEN_WARNINGS);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
@@ -82,7 +100,13 @@ pub async fn serve_with(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // It is tried anew ten times a second.
+                match line.pass() {
+                    Some(held_back) => {
+                        tracing::warn!(%error, held_back, "a connection could not be accepted")
+                    }
+                    None => tracing::debug!(%error, "a connection could not be accepted"),
+                }
                 sleep(BREATH).await;
             }
         }

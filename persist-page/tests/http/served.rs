@@ -32,6 +32,8 @@ async fn a_request_that_waits_too_long_is_told_so() {
     for path in ["/vms", "/api/v1/jobs", "/readyz"] {
         let answer = timeout(PATIENCE, site.get(path)).await.expect("it ends");
         assert_eq!(answer.status, 503, "{path}: {}", answer.body);
+        assert!(!answer.body.contains("Too many"), "{path}: {}", answer.body);
+        assert!(answer.body.contains("timeout"), "{path}: {}", answer.body);
     }
 }
 
@@ -84,6 +86,14 @@ async fn who_says_nothing_is_let_go_and_who_stops_lets_answers_out() {
     let answer = tokio::spawn(async move { get_all(&mut slow, "/slow").await });
     timeout(PATIENCE, starting).await.expect("it came").unwrap();
     stop.send(()).unwrap();
+    // It has heard of its end as soon as nobody new gets in.
+    let heard = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("it stops to listen");
+    assert!(!serving.is_finished(), "it waits for what is under way");
     release.send(()).unwrap();
     assert!(
         answer.await.unwrap().ends_with("done"),
