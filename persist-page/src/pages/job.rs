@@ -174,16 +174,17 @@ async fn refusals(app: &App, id: Uuid) -> Answer<Option<Vec<Refusal>>> {
         .await
     {
         Ok(refusals) => Ok(Some(refusals)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::Auth | ErrorKind::SchemaMismatch | ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if keeps_none(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an error of reading refusals says that there are none to read for this reader.
+fn keeps_none(error: &persist::Error) -> bool {
+    use ErrorKind::{Auth, SchemaMismatch, Unsupported};
+    // A row that can't be read is one that there is.
+    let is_of_a_row = error.context("request_id").is_some();
+    !is_of_a_row && matches!(error.kind(), Auth | SchemaMismatch | Unsupported)
 }
 
 /// The story of a job as far as `most` slots, and whether there are more; `None` where nothing was reported.

@@ -42,7 +42,9 @@ async fn a_store_that_goes_away_under_an_open_stream_is_told() {
         .await
         .unwrap();
     // Some looks find the store, then some do not. Changes are asked for all the time, and meet no faults.
-    let faults = (10..40).fold(Faults::default(), |faults, call| faults.at(call, Fault::FailBefore));
+    let faults = (10..40).fold(Faults::default(), |faults, call| {
+        faults.at(call, Fault::FailBefore)
+    });
     let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, faults));
     let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
     let site = Site::with(persist.connect().await.unwrap(), often()).await;
@@ -63,7 +65,9 @@ async fn a_page_without_a_stream_is_not_live() {
     chrome.open(&site.at("/")).await;
     // Over the first retry, with its look.
     chrome.until("streams.length > 1 && looks() > 0").await;
-    chrome.until("said.filter((state) => state === 'off').length > 1").await;
+    chrome
+        .until("said.filter((state) => state === 'off').length > 1")
+        .await;
     assert_eq!(chrome.eval("said.includes('on')").await, false);
     site.end().await;
 }
