@@ -43,6 +43,7 @@ mod live;
 mod options;
 mod pages;
 mod params;
+mod patient;
 mod probes;
 mod router;
 mod serve;

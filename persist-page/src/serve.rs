@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::failure::BETWEEN_WARNINGS;
+use crate::patient::Patient;
 
 /// How many connections, and for how long.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Connections {
     pub most: usize,
     /// How long one may take for the head of a request, and be idle before it.
     pub head_within: Duration,
+    /// How long a write may wait for who asked to take any of it.
+    pub write_within: Duration,
     /// How long those that are open may take when the server stops.
     pub stop_within: Duration,
 }
@@ -43,11 +46,12 @@ impl Connections {
 }
 
 impl Default for Connections {
-    /// 256, 30 s and 5 s.
+    /// 256, 30 s, 30 s and 5 s.
     fn default() -> Self {
         Self {
             most: 256,
             head_within: Duration::from_secs(30),
+            write_within: Duration::from_secs(30),
             stop_within: Duration::from_secs(5),
         }
     }
@@ -103,7 +107,7 @@ pub async fn serve_with(
                 // It is tried anew ten times a second.
                 match line.pass() {
                     Some(held_back) => {
-                        tracing::warn!(%error, held_back, "a connection could not be accepted")
+                        tracing::warn!(%error, held_back, "a connection could not be accepted");
                     }
                     None => tracing::debug!(%error, "a connection could not be accepted"),
                 }
@@ -119,11 +123,12 @@ pub async fn serve_with(
     Ok(())
 }
 
-type Answering = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+type Answering = http1::Connection<TokioIo<Patient<TcpStream>>, TowerToHyperService<Router>>;
 
 fn answering(stream: TcpStream, router: Router, limits: &Connections) -> Answering {
     // An error: it is gone already.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, limits.write_within);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_within)

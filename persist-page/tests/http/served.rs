@@ -106,6 +106,27 @@ async fn who_says_nothing_is_let_go_and_who_stops_lets_answers_out() {
         .unwrap();
 }
 
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_let_go() {
+    // More than what sockets hold.
+    let pages = Router::new()
+        .route("/large", get(|| async { "x".repeat(64 << 20) }))
+        .route("/", get(|| async { "quick" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut limits = Connections::default();
+    limits.most = 1;
+    limits.write_within = Duration::from_millis(100);
+    let serving = tokio::spawn(serve_with(listener, pages, limits, std::future::pending()));
+    let mut greedy = TcpStream::connect(address).await.unwrap();
+    let request = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+    greedy.write_all(request.as_bytes()).await.unwrap();
+    let mut next = TcpStream::connect(address).await.unwrap();
+    assert!(get_all(&mut next, "/").await.ends_with("quick"));
+    drop(greedy);
+    serving.abort();
+}
+
 fn parking<T>(value: T) -> tokio::sync::Mutex<Option<T>> {
     tokio::sync::Mutex::new(Some(value))
 }
