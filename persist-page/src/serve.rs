@@ -135,3 +135,14 @@ fn answering(stream: TcpStream, router: Router, limits: &Connections) -> Answeri
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_leave_room_for_pages() {
+        assert_eq!(Connections::beside(64).most, Connections::default().most);
+        assert_eq!(Connections::beside(10_000).most, 10_192);
+    }
+}

@@ -248,3 +248,18 @@ pub(crate) async fn find(State(app): State<App>, RawQuery(query): RawQuery) -> A
     let id = resolve(&app, text).await?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, format!("/jobs/{id}"))]).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_no_lack_of_rows() {
+        for kind in [ErrorKind::Auth, ErrorKind::SchemaMismatch, ErrorKind::Unsupported] {
+            let error = persist::Error::new(kind, "what");
+            assert!(keeps_none(&error), "{kind:?}");
+            assert!(!keeps_none(&error.with("request_id", Uuid::nil())), "{kind:?}");
+        }
+        assert!(!keeps_none(&persist::Error::new(ErrorKind::Timeout, "what")));
+    }
+}

@@ -1,6 +1,6 @@
 //! Lists: walks, filters, and what is asked wrongly.
 
-use persist::{JobState, JobUpdate, VmState, VmUpdate};
+use persist::{Heartbeat, JobState, JobUpdate, VmState, VmUpdate};
 use persist_page::Options;
 use serde_json::{Value, json};
 
@@ -146,6 +146,45 @@ async fn a_name_of_a_vm_is_looked_for_within_the_same_bound() {
     let job = uuid::Uuid::from_u128(1);
     let of_job = site.json(&format!("/api/v1/vms?name=rare&job={job}")).await;
     assert_eq!(of_job["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_many_orchestrators_those_of_now_are_shown() {
+    let site = Site::over(asked::memory().await, Options::default());
+    let backend = site.persist.backend();
+    let owners = backend.owners().unwrap();
+    for n in 0..201 {
+        owners
+            .heartbeat(&Heartbeat::new(format!("a-{n:03}"), 1))
+            .await
+            .unwrap();
+    }
+    owners.heartbeat(&Heartbeat::new("zeta", 1)).await.unwrap();
+    let page = site.get("/orphans").await.body;
+    let (_, beats) = page.split_once("id=\"beats\"").unwrap();
+    assert!(
+        beats.contains(">zeta<"),
+        "the last of them is there, whatever its name"
+    );
+    assert!(beats.contains("And 2 more"), "it says so");
+    assert_eq!(beats.matches("<tr role=\"row\"><td").count(), 200);
+}
+
+#[tokio::test]
+async fn a_group_leads_to_the_jobs_that_were_counted() {
+    let site = Site::filled().await;
+    let lead = "href=\"/?repo_url=https%3A%2F%2Fgit.example.org%2Facme%2Fapp.git";
+    site.record(JobUpdate::new(id(8), JobState::Queued).repo_url("https://git.example.org/acme/app.git"))
+        .await;
+    for (asked, said) in [
+        ("", "since=24h\""),
+        ("&since=5000d", "since=5000d\""),
+        ("&since=5000d&until=0s", "since=5000d&until=0s\""),
+    ] {
+        let page = site.get(&format!("/stats?by=repo{asked}")).await;
+        let body = page.body.replace("&#38;", "&").replace("&amp;", "&");
+        assert!(body.contains(&format!("{lead}&{said}")), "{asked}: {body}");
+    }
 }
 
 #[tokio::test]
