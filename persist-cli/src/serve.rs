@@ -1,11 +1,11 @@
 //! `persist serve`: the store as pages.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use persist_page::{LOOPBACK, Options};
+use persist_page::{Connections, LOOPBACK, Options};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -45,7 +45,7 @@ pub(crate) struct ServeArgs {
     public: bool,
     /// Answer to this host too, repeated or with commas: the name of a proxy before this. With --public any is answered
     /// unless some are named
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
     host: Vec<String>,
     /// Most live streams at a time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -84,6 +84,21 @@ impl ServeArgs {
     }
 }
 
+/// # Errors
+/// What no `Host` would ever be equal to: every request would be refused.
+fn host_name(text: &str) -> Result<String, String> {
+    let name = text.trim().trim_end_matches('.');
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_address = address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    let is_strange = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    if is_address || !(name.is_empty() || name.contains(is_strange)) {
+        return Ok(name.to_owned());
+    }
+    Err("must be a name or an address alone, such as ci.example.org or [2001:db8::1], without a scheme, a port or a path: \
+         whatever port is asked for is answered"
+        .to_owned())
+}
+
 /// As a browser names it.
 fn host_of(address: SocketAddr) -> String {
     match address {
@@ -116,15 +131,13 @@ pub(crate) async fn run(args: ServeArgs, context: &mut Context) -> Result<Code, 
             metrics.run_upkeep();
         }
     });
-    let served = persist_page::serve(
-        listener,
-        persist_page::router(persist.clone(), options),
-        async move {
-            // An error: the task that hears signals is gone, and the next one ends the program.
-            let _ = stop.wait_for(Option::is_some).await;
-            ending.send_replace(true);
-        },
-    );
+    let pages = persist_page::router(persist.clone(), options);
+    let limits = Connections::beside(usize::from(args.subscribers));
+    let served = persist_page::serve_with(listener, pages, limits, async move {
+        // An error: the task that hears signals is gone, and the next one ends the program.
+        let _ = stop.wait_for(Option::is_some).await;
+        ending.send_replace(true);
+    });
     let served = served.await;
     upkeep.abort();
     // What it served matters; a second error of letting go does not.
@@ -153,6 +166,30 @@ mod tests {
             subscribers: 64,
         };
         args.options()
+    }
+
+    #[test]
+    fn a_host_is_a_name_alone() {
+        for (text, name) in [
+            ("ci.example.org", "ci.example.org"),
+            ("ci.example.org.", "ci.example.org"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host_name(text).as_deref(), Ok(name));
+        }
+        for wrong in [
+            "",
+            "ci.example.org:8443",
+            "https://ci.example.org",
+            "ci.example.org/x",
+            "2001:db8::1",
+            "[::1]:8080",
+            "me@ci",
+        ] {
+            let what = host_name(wrong).unwrap_err();
+            assert!(what.contains("a port"), "{wrong}: {what}");
+        }
     }
 
     #[test]

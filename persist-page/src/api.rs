@@ -67,7 +67,7 @@ pub(crate) async fn job(State(app): State<App>, path: Result<Path<String>, PathR
 
 pub(crate) async fn vms(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let filter = filter::vms(query.as_deref(), &*app.options.clock, For::Program)?;
-    json(&app.backend.vms(&filter.query).await?)
+    json(&walk::vms(&*app.backend, &filter.query).await?)
 }
 
 pub(crate) async fn orphans(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {

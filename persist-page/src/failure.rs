@@ -1,9 +1,17 @@
 //! What went wrong, as a status and as words; `guard` makes a page or JSON of it, by who asked.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use persist::layer::OncePer;
 use persist::shown::with_causes;
 use persist::{Error, ErrorKind};
+
+/// A store that is away fails every request of every open page, and one line of it is enough.
+pub(crate) const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+static LINE: LazyLock<OncePer> = LazyLock::new(|| OncePer::new(BETWEEN_WARNINGS));
 
 /// Why a request has no other answer.
 #[derive(Debug, Clone)]
@@ -17,6 +25,8 @@ pub(crate) struct Failure {
     /// Seconds after which asking again may help.
     pub(crate) retry_after: Option<u32>,
 }
+
+const TOO_LONG: &str = "It took too long. A narrower filter, such as a repository or a time, reads less.";
 
 pub(crate) type Answer<T = Response> = Result<T, Failure>;
 
@@ -33,6 +43,16 @@ impl Failure {
 
     pub(crate) fn not_found(text: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", text)
+    }
+
+    /// The store did not answer in time.
+    pub(crate) fn timed_out(text: impl Into<String>) -> Self {
+        let late = Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Timeout.name(), text);
+        Self {
+            advice: Some(TOO_LONG),
+            retry_after: Some(5),
+            ..late
+        }
     }
 
     /// Too many at a time.
@@ -75,9 +95,7 @@ impl From<Error> for Failure {
             ErrorKind::Corrupt => {
                 Some("The database says that it is damaged. Run persist doctor and persist verify.")
             }
-            ErrorKind::Timeout | ErrorKind::Busy => {
-                Some("It took too long. A narrower filter, such as a repository or a time, reads less.")
-            }
+            ErrorKind::Timeout | ErrorKind::Busy => Some(TOO_LONG),
             ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => {
                 Some("This page asks again by itself. persist health and persist doctor tell more.")
             }
@@ -85,7 +103,11 @@ impl From<Error> for Failure {
         };
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
         if status.is_server_error() {
-            tracing::warn!(kind = kind.name(), %error, "a request was not answered");
+            let kind = kind.name();
+            match LINE.pass() {
+                Some(held_back) => tracing::warn!(kind, %error, held_back, "a request was not answered"),
+                None => tracing::debug!(kind, %error, "a request was not answered"),
+            }
         }
         Self {
             status,

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -98,13 +98,19 @@ fn refused(app: &App, request: &Request) -> Option<Failure> {
 
 /// So many at a time, and so long each with its waiting: around all that asks the store.
 pub(crate) async fn bound(State(app): State<App>, request: Request, next: Next) -> Response {
-    let answered = timeout(app.options.within, async {
-        // An error: it is never closed.
-        let _place = app.places.acquire().await.ok();
-        next.run(request).await
-    });
-    answered.await.unwrap_or_else(|_| {
-        let seconds = app.options.within.as_secs();
-        Failure::busy(format!("there was no answer within {seconds} s")).into_response()
+    let within = app.options.within;
+    let until = Instant::now() + within;
+    let Ok(place) = timeout_at(until, app.places.acquire()).await else {
+        let most = app.options.requests;
+        let what = format!(
+            "{most} requests are under way, as many as there may be, and none ended within {within:?}"
+        );
+        return Failure::busy(what).into_response();
+    };
+    // It was let in: what it then waits for is the store.
+    let answered = timeout_at(until, next.run(request)).await;
+    drop(place);
+    answered.unwrap_or_else(|_| {
+        Failure::timed_out(format!("the store did not answer within {within:?}")).into_response()
     })
 }

@@ -4,9 +4,15 @@
 //! ```
 //! use persist_page::{LOOPBACK, Options};
 //! # async fn example(persist: persist::Persist) -> std::io::Result<()> {
-//! let pages = persist_page::router(persist, Options::default().hosts(LOOPBACK));
+//! // Live streams have no end of their own: they end as the server stops.
+//! let (ending, ended) = tokio::sync::watch::channel(false);
+//! let options = Options::default().hosts(LOOPBACK).ending(ended);
+//! let pages = persist_page::router(persist, options);
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//! let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+//! let stop = async move {
+//!     tokio::signal::ctrl_c().await.unwrap_or_default();
+//!     ending.send_replace(true);
+//! };
 //! persist_page::serve(listener, pages, stop).await
 //! # }
 //! ```
@@ -37,6 +43,7 @@ mod live;
 mod options;
 mod pages;
 mod params;
+mod patient;
 mod probes;
 mod router;
 mod serve;

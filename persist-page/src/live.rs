@@ -26,15 +26,35 @@ use crate::params::Params;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What comes within this time is told to a page as one.
 const GATHER: Duration = Duration::from_millis(250);
+/// Changes that are passed over at most without a word of how far it came.
+const MOST_PASSED: u32 = 1_000;
 /// After this time a browser comes again.
 const RETRY: Duration = Duration::from_secs(3);
+
+/// What is told of all that changes. The watch is for all of it: what is passed over is counted here.
+#[derive(Default)]
+struct Wanted {
+    ids: IdRange,
+    /// Empty for all.
+    states: Vec<Phase>,
+}
+
+impl Wanted {
+    fn has(&self, change: &Change) -> bool {
+        let event = &change.event;
+        self.ids.contains(event.subject.request_id())
+            && (self.states.is_empty() || self.states.contains(&event.state))
+    }
+}
 
 /// One who is told.
 struct Seat {
     watching: Watching,
     /// Given back as the stream goes.
     _permit: OwnedSemaphorePermit,
-    ids: IdRange,
+    wanted: Wanted,
+    /// Changes since the last that was told.
+    passed: u32,
     until: Instant,
     is_brief: bool,
     is_over: bool,
@@ -42,24 +62,23 @@ struct Seat {
 
 pub(crate) async fn events(State(app): State<App>, headers: HeaderMap, RawQuery(query): RawQuery) -> Answer {
     let params = Params::parse(query.as_deref(), &["job", "state", "from"])?;
-    let ids = params
-        .one("job")?
-        .map(IdRange::of_prefix)
-        .transpose()?
-        .unwrap_or_default();
+    let job = params.one("job")?;
+    let ids = job.map(IdRange::of_prefix).transpose()?.unwrap_or_default();
     let mut states = Vec::new();
     for word in params.words("state") {
         states.extend(of_word(word)?);
     }
     let from = match params.one("from")? {
         None | Some("now") => WatchFrom::Now,
+        Some("start") if job.is_some() || !states.is_empty() => {
+            let what = "start can't be with job or state: all of the history would be read for a few lines; ask /api/v1/jobs and /api/v1/jobs/ID for what was, or follow without a filter";
+            return Err(Error::invalid("from", what).into());
+        }
         Some("start") => WatchFrom::Start,
         Some(cursor) => WatchFrom::After(Cursor::from_text(cursor)),
     };
-    let query = WatchQuery::default()
-        .states(states)
-        .from(resumed(&headers)?.unwrap_or(from));
-    follow(&app, query, ids, false).await
+    let query = WatchQuery::default().from(resumed(&headers)?.unwrap_or(from));
+    follow(&app, query, Wanted { ids, states }, false).await
 }
 
 /// For our own script, which asks for the page again and needs no more than that something changed.
@@ -71,7 +90,7 @@ pub(crate) async fn brief(State(app): State<App>, headers: HeaderMap, RawQuery(q
     }
     let from = params.after()?.map_or(WatchFrom::Now, WatchFrom::After);
     let query = asked.from(resumed(&headers)?.unwrap_or(from));
-    match follow(&app, query, IdRange::default(), true).await {
+    match follow(&app, query, Wanted::default(), true).await {
         // A status would end it for good in a browser; this is told to the page, which begins anew.
         Err(failure) if failure.kind == ErrorKind::Lagged.name() => {
             let told = lagged(&failure.text);
@@ -101,7 +120,7 @@ fn resumed(headers: &HeaderMap) -> Result<Option<WatchFrom>, Error> {
     Ok((!id.is_empty()).then(|| WatchFrom::After(Cursor::from_text(id))))
 }
 
-async fn follow(app: &App, query: WatchQuery, ids: IdRange, is_brief: bool) -> Answer {
+async fn follow(app: &App, query: WatchQuery, wanted: Wanted, is_brief: bool) -> Answer {
     let permit = std::sync::Arc::clone(&app.seats).try_acquire_owned();
     let permit = permit.map_err(|_| {
         let most = app.options.subscribers;
@@ -110,7 +129,8 @@ async fn follow(app: &App, query: WatchQuery, ids: IdRange, is_brief: bool) -> A
     let seat = Seat {
         watching: app.persist.watch(query).await?,
         _permit: permit,
-        ids,
+        wanted,
+        passed: 0,
         until: Instant::now() + app.options.longest_stream,
         is_brief,
         is_over: false,
@@ -150,6 +170,11 @@ impl Seat {
             Ok(change) => change,
             Err(error) => return Some(self.last(&error)),
         };
+        if !self.wanted.has(&change) {
+            // No event, but whoever lost the connection goes on from here.
+            let place = change.cursor().to_string();
+            return Some(Told::default().id(place).comment("passed over"));
+        }
         if !self.is_brief {
             return full(&change);
         }
@@ -170,18 +195,22 @@ impl Seat {
         )
     }
 
-    /// The next change that is wanted, or `None` when the time has come or nothing more will.
+    /// The next change that is wanted, or the last of many that are not; `None` when the time has come or nothing more will.
     async fn change(&mut self, until: Instant) -> Option<Result<std::sync::Arc<Change>, Error>> {
         loop {
             let next = timeout_at(until, self.watching.next()).await;
             match next.ok()?? {
-                Ok(change) if !self.ids.contains(change.event.subject.request_id()) => {
+                Ok(change) if self.passed + 1 < MOST_PASSED && !self.wanted.has(&change) => {
+                    self.passed += 1;
                     // Whoever is watched by the beginning of an id may be passed over for long.
                     if Instant::now() >= until {
                         return None;
                     }
                 }
-                change => return Some(change),
+                change => {
+                    self.passed = 0;
+                    return Some(change);
+                }
             }
         }
     }

@@ -27,6 +27,7 @@ pub struct Options {
     pub(crate) within: Duration,
     pub(crate) ready_within: Duration,
     pub(crate) longest_stream: Duration,
+    pub(crate) look_every: Duration,
     pub(crate) stats_jobs: u32,
     pub(crate) ending: Option<watch::Receiver<bool>>,
 }
@@ -42,6 +43,7 @@ impl Default for Options {
             within: Duration::from_secs(10),
             ready_within: Duration::from_secs(2),
             longest_stream: Duration::from_secs(3_600),
+            look_every: Duration::from_secs(20),
             stats_jobs: 2_000,
             ending: None,
         }
@@ -110,6 +112,14 @@ impl Options {
     #[must_use]
     pub fn longest_stream(mut self, time: Duration) -> Self {
         self.longest_stream = time;
+        self
+    }
+
+    /// How often an open page is read anew though no change was told: 20 s unless set. A store that goes away, ages and what
+    /// becomes an orphan are seen by it.
+    #[must_use]
+    pub fn look_every(mut self, time: Duration) -> Self {
+        self.look_every = time;
         self
     }
 

@@ -9,9 +9,13 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use persist::layer::OncePer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+
+use crate::failure::BETWEEN_WARNINGS;
+use crate::patient::Patient;
 
 /// How many connections, and for how long.
 #[derive(Debug, Clone)]
@@ -21,16 +25,33 @@ pub struct Connections {
     pub most: usize,
     /// How long one may take for the head of a request, and be idle before it.
     pub head_within: Duration,
+    /// How long a write may wait for who asked to take any of it.
+    pub write_within: Duration,
     /// How long those that are open may take when the server stops.
     pub stop_within: Duration,
 }
 
+/// For pages and probes, beside the live streams.
+const BESIDE: usize = 192;
+
+impl Connections {
+    /// With room for so many live streams: what else is asked is never shut out by them.
+    #[must_use]
+    pub fn beside(subscribers: usize) -> Self {
+        Self {
+            most: subscribers.saturating_add(BESIDE),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Connections {
-    /// 256, 30 s and 5 s.
+    /// 256, 30 s, 30 s and 5 s.
     fn default() -> Self {
         Self {
             most: 256,
             head_within: Duration::from_secs(30),
+            write_within: Duration::from_secs(30),
             stop_within: Duration::from_secs(5),
         }
     }
@@ -61,6 +82,7 @@ pub async fn serve_with(
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(limits.most));
     let open = GracefulShutdown::new();
+    let line = OncePer::new(BETWEEN_WARNINGS);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
@@ -82,7 +104,13 @@ pub async fn serve_with(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // It is tried anew ten times a second.
+                match line.pass() {
+                    Some(held_back) => {
+                        tracing::warn!(%error, held_back, "a connection could not be accepted");
+                    }
+                    None => tracing::debug!(%error, "a connection could not be accepted"),
+                }
                 sleep(BREATH).await;
             }
         }
@@ -95,14 +123,26 @@ pub async fn serve_with(
     Ok(())
 }
 
-type Answering = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+type Answering = http1::Connection<TokioIo<Patient<TcpStream>>, TowerToHyperService<Router>>;
 
 fn answering(stream: TcpStream, router: Router, limits: &Connections) -> Answering {
     // An error: it is gone already.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, limits.write_within);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_within)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_leave_room_for_pages() {
+        assert_eq!(Connections::beside(64).most, Connections::default().most);
+        assert_eq!(Connections::beside(10_000).most, 10_192);
+    }
 }

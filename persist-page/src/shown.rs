@@ -27,7 +27,11 @@ impl Moment {
 
 /// In one unit: a column of these is read at a glance.
 fn ago(span: TimeDelta) -> String {
-    let seconds = span.num_seconds();
+    // A little before now is the clocks of two servers, and nothing to come.
+    let seconds = match span.num_seconds() {
+        -59..0 => 0,
+        seconds => seconds,
+    };
     let (lead, trail) = if seconds < 0 { ("in ", "") } else { ("", " ago") };
     let seconds = seconds.abs();
     let (number, unit) = match seconds {

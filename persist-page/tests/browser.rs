@@ -3,6 +3,8 @@
 
 #[path = "browser/chrome.rs"]
 mod chrome;
+#[path = "browser/following.rs"]
+mod following;
 #[path = "browser/site.rs"]
 mod site;
 

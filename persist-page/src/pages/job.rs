@@ -174,16 +174,17 @@ async fn refusals(app: &App, id: Uuid) -> Answer<Option<Vec<Refusal>>> {
         .await
     {
         Ok(refusals) => Ok(Some(refusals)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::Auth | ErrorKind::SchemaMismatch | ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if keeps_none(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an error of reading refusals says that there are none to read for this reader.
+fn keeps_none(error: &persist::Error) -> bool {
+    use ErrorKind::{Auth, SchemaMismatch, Unsupported};
+    // A row that can't be read is one that there is.
+    let is_of_a_row = error.context("request_id").is_some();
+    !is_of_a_row && matches!(error.kind(), Auth | SchemaMismatch | Unsupported)
 }
 
 /// The story of a job as far as `most` slots, and whether there are more; `None` where nothing was reported.
@@ -246,4 +247,19 @@ pub(crate) async fn find(State(app): State<App>, RawQuery(query): RawQuery) -> A
         .ok_or_else(|| persist::Error::invalid("id", "is missing"))?;
     let id = resolve(&app, text).await?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, format!("/jobs/{id}"))]).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_no_lack_of_rows() {
+        for kind in [ErrorKind::Auth, ErrorKind::SchemaMismatch, ErrorKind::Unsupported] {
+            let error = persist::Error::new(kind, "what");
+            assert!(keeps_none(&error), "{kind:?}");
+            assert!(!keeps_none(&error.with("request_id", Uuid::nil())), "{kind:?}");
+        }
+        assert!(!keeps_none(&persist::Error::new(ErrorKind::Timeout, "what")));
+    }
 }

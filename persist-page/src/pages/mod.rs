@@ -12,7 +12,7 @@ mod vms;
 use askama::Template;
 use axum::http::header;
 use axum::response::IntoResponse as _;
-use persist::Cursor;
+use persist::{Cursor, time};
 
 pub(crate) use health::health;
 pub(crate) use job::{find, id_of, job, none, resolve, story};
@@ -36,16 +36,23 @@ pub(crate) struct Shell {
     live: String,
     /// When it was made, for who looks at it later.
     made: String,
+    /// The same for the script, whose own clock may go wrong.
+    made_at: String,
+    /// Milliseconds after which it looks anew though nothing was told.
+    look: u128,
     /// Seconds after which it asks again by itself; 0 for never.
     again: u32,
 }
 
 impl Shell {
     fn new(app: &App, title: impl Into<String>, here: &'static str) -> Self {
+        let now = app.now();
         Self {
             title: title.into(),
             here,
-            made: app.now().format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            made: now.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            made_at: time::format(now),
+            look: app.options.look_every.as_millis(),
             ..Self::default()
         }
     }

@@ -79,6 +79,8 @@ struct Orphans {
     grace: String,
     rows: Vec<Row>,
     beats: Vec<Beat>,
+    /// Those that are not shown.
+    more_beats: usize,
     is_narrow: bool,
     is_first: bool,
     beginning: String,
@@ -94,6 +96,9 @@ pub(crate) async fn orphans(State(app): State<App>, RawQuery(query): RawQuery) -
     let owners = app.backend.owners().ok_or_else(unsupported)?;
     let (listed, beats) = tokio::join!(owners.orphans(&filter.query), owners.list());
     let (listed, mut beats) = (listed?, beats?);
+    // Those that matter now: what is cut are the names of long ago.
+    beats.sort_by_key(|owner| std::cmp::Reverse((owner.alive, owner.beat_at)));
+    let more_beats = beats.len().saturating_sub(MOST_BEATS);
     beats.truncate(MOST_BEATS);
     let now = app.now();
     let chosen = &filter.query.kinds;
@@ -110,6 +115,7 @@ pub(crate) async fn orphans(State(app): State<App>, RawQuery(query): RawQuery) -
         grace: filter.field("grace"),
         rows: listed.items.iter().map(|orphan| Row::new(orphan, now)).collect(),
         beats: beats.iter().map(|owner| Beat::new(owner, now)).collect(),
+        more_beats,
         is_narrow: filter.is_narrow(),
         is_first: filter.after.is_none(),
         beginning: filter.beginning(),

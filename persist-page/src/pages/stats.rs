@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{RawQuery, State};
 use chrono::TimeDelta;
-use persist::{Group, JobState, PersistExt as _, StateTable, Stats, StatsQuery, TimeRange};
+use persist::{Group, JobState, PersistExt as _, StateTable, Stats, StatsQuery, TimeRange, time};
 
 use super::{Shell, page};
 use crate::app::App;
@@ -90,17 +90,26 @@ pub(crate) async fn stats(State(app): State<App>, RawQuery(query): RawQuery) -> 
     let params = Params::parse(query.as_deref(), &PARAMETERS)?;
     let (query, groups) = asked(&app, &params)?;
     let stats = app.backend.stats(&query).await?;
+    let since = params.text("since")?.unwrap_or_default();
+    let until = params.text("until")?.unwrap_or_default();
+    // A link of a group leads to what was counted, though nothing was said of the beginning.
+    let from = match query.created.from {
+        Some(_) if since.is_empty() && until.is_empty() => "24h".to_owned(),
+        Some(from) if since.is_empty() => time::format(from),
+        _ => since.clone(),
+    };
     let told = || std::iter::once(&stats.all).chain(stats.groups.iter().take(groups));
     let (waits, waited) = TimesChart::of(told().map(|group| &group.waited));
     let (runs, ran) = TimesChart::of(told().map(|group| &group.ran));
     let times = waited.into_iter().zip(ran);
     let lines = told().zip(times).enumerate();
-    let lines = lines.map(|(n, (group, (waited, ran)))| line(group, n == 0, &query, waited, ran));
+    let lines =
+        lines.map(|(n, (group, (waited, ran)))| line(group, n == 0, &query, (&from, &until), waited, ran));
     let bars = bars(&stats);
     page(&StatsPage {
         shell: Shell::new(&app, "Stats", "stats"),
-        since: params.text("since")?.unwrap_or_default(),
-        until: params.text("until")?.unwrap_or_default(),
+        since,
+        until: until.clone(),
         by_repo: query.by_repo,
         by_runner: query.by_runner,
         live: states(|word| stats.live.get(word).copied()),
@@ -120,6 +129,7 @@ fn line(
     group: &Group,
     is_all: bool,
     query: &StatsQuery,
+    within: (&str, &str),
     waited: Option<Measured>,
     ran: Option<Measured>,
 ) -> Line {
@@ -135,9 +145,12 @@ fn line(
     if query.by_runner {
         names.push(runner.unwrap_or("unknown runner").to_owned());
     }
+    let (since, until) = within;
     let of = [
         ("repo_url", repo.unwrap_or_default()),
         ("runs_on", runner.unwrap_or_default()),
+        ("since", since),
+        ("until", until),
     ];
     Line {
         name: if is_all {

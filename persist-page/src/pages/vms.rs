@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::failure::Answer;
 use crate::filter::{self, For};
 use crate::shown::{Choice, VmRow, choices};
+use crate::walk;
 
 #[derive(Template)]
 #[template(path = "vms.html")]
@@ -29,7 +30,7 @@ struct Vms {
 pub(crate) async fn vms(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let filter = filter::vms(query.as_deref(), &*app.options.clock, For::Page)?;
     let from = app.followed_from().await;
-    let listed = app.backend.vms(&filter.query).await?;
+    let listed = walk::vms(&*app.backend, &filter.query).await?;
     let now = app.now();
     page(&Vms {
         shell: Shell::new(&app, "VMs", "vms").followed(from.as_ref(), ""),

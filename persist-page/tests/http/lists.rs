@@ -1,6 +1,6 @@
 //! Lists: walks, filters, and what is asked wrongly.
 
-use persist::{JobState, JobUpdate};
+use persist::{Heartbeat, JobState, JobUpdate, VmState, VmUpdate};
 use persist_page::Options;
 use serde_json::{Value, json};
 
@@ -101,6 +101,14 @@ async fn a_filter_without_an_index_looks_at_so_many_jobs_and_goes_on() {
         (&second["items"][0]["request_id"], &second["next"]),
         (&json!(id(1)), &Value::Null)
     );
+    // Nor is it walked without an end for what several indices would have to serve.
+    let several = site.json("/api/v1/jobs?state=queued&state=lost").await;
+    assert_eq!(several["items"], json!([]));
+    let next = several["next"].as_str().expect("there is more to look at");
+    let rest = site
+        .json(&format!("/api/v1/jobs?state=queued&state=lost&after={next}"))
+        .await;
+    assert_eq!(rest["items"][0]["request_id"], json!(id(1)));
     let page = site.get("/?runs_on=rare").await;
     assert!(page.body.contains("jobs that were looked at") && !page.link("next").is_empty());
     let common = site.json("/api/v1/jobs?runs_on=common&limit=2").await;
@@ -112,6 +120,71 @@ async fn a_filter_without_an_index_looks_at_so_many_jobs_and_goes_on() {
         after["items"][0]["request_id"],
         json!(uuid::Uuid::from_u128(20_498))
     );
+}
+
+#[tokio::test]
+async fn a_name_of_a_vm_is_looked_for_within_the_same_bound() {
+    let site = Site::over(asked::memory().await, Options::default());
+    let begun = persist::time::parse("at", "2026-11-01T08:00:00Z").unwrap();
+    let at = |n: u128| begun + chrono::TimeDelta::seconds(i64::try_from(n).unwrap());
+    let vm =
+        |n: u128, name: &str| VmUpdate::new(uuid::Uuid::from_u128(n + 1), name, VmState::Stopped).at(at(n));
+    let mut vms: Vec<_> = (1..20_500).map(|n| vm(n, "common").into()).collect();
+    vms.push(vm(0, "rare").into());
+    site.persist.record(vms).await.unwrap();
+    let first = site.json("/api/v1/vms?name=rare").await;
+    assert_eq!(first["items"], json!([]));
+    let next = first["next"].as_str().expect("there is more to look at");
+    let second = site.json(&format!("/api/v1/vms?name=rare&after={next}")).await;
+    assert_eq!(
+        (&second["items"][0]["domain_name"], &second["next"]),
+        (&json!("rare"), &Value::Null)
+    );
+    let page = site.get("/vms?name=rare").await;
+    assert!(page.body.contains("VMs that were looked at") && !page.link("next").is_empty());
+    // Of one job the key has them.
+    let job = uuid::Uuid::from_u128(1);
+    let of_job = site.json(&format!("/api/v1/vms?name=rare&job={job}")).await;
+    assert_eq!(of_job["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_many_orchestrators_those_of_now_are_shown() {
+    let site = Site::over(asked::memory().await, Options::default());
+    let backend = site.persist.backend();
+    let owners = backend.owners().unwrap();
+    for n in 0..201 {
+        owners
+            .heartbeat(&Heartbeat::new(format!("a-{n:03}"), 1))
+            .await
+            .unwrap();
+    }
+    owners.heartbeat(&Heartbeat::new("zeta", 1)).await.unwrap();
+    let page = site.get("/orphans").await.body;
+    let (_, beats) = page.split_once("id=\"beats\"").unwrap();
+    assert!(
+        beats.contains(">zeta<"),
+        "the last of them is there, whatever its name"
+    );
+    assert!(beats.contains("And 2 more"), "it says so");
+    assert_eq!(beats.matches("<tr role=\"row\"><td").count(), 200);
+}
+
+#[tokio::test]
+async fn a_group_leads_to_the_jobs_that_were_counted() {
+    let site = Site::filled().await;
+    let lead = "href=\"/?repo_url=https%3A%2F%2Fgit.example.org%2Facme%2Fapp.git";
+    site.record(JobUpdate::new(id(8), JobState::Queued).repo_url("https://git.example.org/acme/app.git"))
+        .await;
+    for (asked, said) in [
+        ("", "since=24h\""),
+        ("&since=5000d", "since=5000d\""),
+        ("&since=5000d&until=0s", "since=5000d&until=0s\""),
+    ] {
+        let page = site.get(&format!("/stats?by=repo{asked}")).await;
+        let body = page.body.replace("&#38;", "&").replace("&amp;", "&");
+        assert!(body.contains(&format!("{lead}&{said}")), "{asked}: {body}");
+    }
 }
 
 #[tokio::test]
@@ -135,6 +208,8 @@ async fn what_is_asked_wrongly_is_told_by_its_field() {
         ("orphans?grace=25h".to_owned(), "grace"),
         ("stats?by=weather".to_owned(), "by"),
         ("events?from=damaged".to_owned(), "cursor"),
+        ("events?from=start&state=failed".to_owned(), "from"),
+        ("events?from=start&job=0190".to_owned(), "from"),
         ("jobs/xyz".to_owned(), "request_id"),
     ] {
         let answer = site.get(&format!("/api/v1/{query}")).await;

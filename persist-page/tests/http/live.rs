@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Stream {
     body: axum::body::BodyDataStream,
     read: String,
+    /// Ids of blocks that tell nothing else.
+    places: Vec<String>,
 }
 
 struct Told {
@@ -34,6 +36,7 @@ impl Stream {
         Self {
             body: response.into_body().into_data_stream(),
             read: String::new(),
+            places: Vec::new(),
         }
     }
 
@@ -58,6 +61,7 @@ impl Stream {
                 };
                 self.read = rest.to_owned();
                 if told.event.is_empty() {
+                    self.places.extend((!told.id.is_empty()).then_some(told.id));
                     continue;
                 }
                 return Some(told);
@@ -71,10 +75,7 @@ impl Stream {
 #[tokio::test]
 async fn changes_are_told_as_the_program_prints_them_and_gone_on_with() {
     let site = Site::filled().await;
-    let mut stream = Stream::of(
-        site.response(Method::GET, "/api/v1/events?job=0190c2f4-0001&from=start", &[])
-            .await,
-    );
+    let mut stream = Stream::of(site.response(Method::GET, "/api/v1/events?from=start", &[]).await);
     let first = stream.next().await.unwrap();
     assert_eq!(first.event, "change");
     let line: Value = serde_json::from_str(&first.data).unwrap();
@@ -134,6 +135,33 @@ async fn a_page_is_told_in_brief_of_what_came_since_it_was_made() {
         "both at once"
     );
     assert!(!told.id.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_passed_over_is_told_by_its_place() {
+    let site = Site::filled().await;
+    let mut all = Stream::of(site.response(Method::GET, "/api/v1/events?from=start", &[]).await);
+    let begin = all.next().await.unwrap().id;
+    let others = (0..2_500).map(|n| JobUpdate::new(uuid::Uuid::from_u128(n + 1), JobState::Queued).into());
+    site.persist.record(others.collect()).await.unwrap();
+    site.record(VmUpdate::new(id(1), "vm-9", VmState::Prepared)).await;
+    for filter in ["job=0190c2f4-0001", "state=prepared"] {
+        let path = format!("/api/v1/events?{filter}&from={begin}");
+        let mut stream = Stream::of(site.response(Method::GET, &path, &[]).await);
+        loop {
+            let told: Value = serde_json::from_str(&stream.next().await.unwrap().data).unwrap();
+            if told["domain_name"] == json!("vm-9") {
+                break;
+            }
+        }
+        assert_eq!(stream.places.len(), 2, "{filter}");
+        // From such a place on, nothing of before.
+        let headers = [("last-event-id", stream.places[1].as_str())];
+        let mut resumed = Stream::of(site.response(Method::GET, &path, &headers).await);
+        let told: Value = serde_json::from_str(&resumed.next().await.unwrap().data).unwrap();
+        assert_eq!(told["domain_name"], json!("vm-9"), "{filter}");
+        assert!(resumed.places.is_empty(), "{filter}");
+    }
 }
 
 #[tokio::test]

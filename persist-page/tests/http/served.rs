@@ -32,6 +32,8 @@ async fn a_request_that_waits_too_long_is_told_so() {
     for path in ["/vms", "/api/v1/jobs", "/readyz"] {
         let answer = timeout(PATIENCE, site.get(path)).await.expect("it ends");
         assert_eq!(answer.status, 503, "{path}: {}", answer.body);
+        assert!(!answer.body.contains("Too many"), "{path}: {}", answer.body);
+        assert!(answer.body.contains("timeout"), "{path}: {}", answer.body);
     }
 }
 
@@ -84,6 +86,14 @@ async fn who_says_nothing_is_let_go_and_who_stops_lets_answers_out() {
     let answer = tokio::spawn(async move { get_all(&mut slow, "/slow").await });
     timeout(PATIENCE, starting).await.expect("it came").unwrap();
     stop.send(()).unwrap();
+    // It has heard of its end as soon as nobody new gets in.
+    let heard = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("it stops to listen");
+    assert!(!serving.is_finished(), "it waits for what is under way");
     release.send(()).unwrap();
     assert!(
         answer.await.unwrap().ends_with("done"),
@@ -94,6 +104,27 @@ async fn who_says_nothing_is_let_go_and_who_stops_lets_answers_out() {
         .expect("it stops")
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_let_go() {
+    // More than what sockets hold.
+    let pages = Router::new()
+        .route("/large", get(|| async { "x".repeat(64 << 20) }))
+        .route("/", get(|| async { "quick" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut limits = Connections::default();
+    limits.most = 1;
+    limits.write_within = Duration::from_millis(100);
+    let serving = tokio::spawn(serve_with(listener, pages, limits, std::future::pending()));
+    let mut greedy = TcpStream::connect(address).await.unwrap();
+    let request = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+    greedy.write_all(request.as_bytes()).await.unwrap();
+    let mut next = TcpStream::connect(address).await.unwrap();
+    assert!(get_all(&mut next, "/").await.ends_with("quick"));
+    drop(greedy);
+    serving.abort();
 }
 
 fn parking<T>(value: T) -> tokio::sync::Mutex<Option<T>> {
