@@ -150,12 +150,16 @@ impl Waiting {
     }
 }
 
-/// A task that went with its runtime, or panicked, is at work no more.
-struct AtWork(Weak<Switch>);
+/// A task that went with its runtime, or panicked, is at work no more. One that has come to its end has said so, and another may
+/// be at work since.
+struct AtWork {
+    switch: Weak<Switch>,
+    has_ended: bool,
+}
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        if let Some(switch) = self.0.upgrade() {
+        if let Some(switch) = self.switch.upgrade().filter(|_| !self.has_ended) {
             switch.refusals.waiting.lock().at_work = false;
         }
     }
@@ -163,7 +167,10 @@ impl Drop for AtWork {
 
 /// Writes down what waits, until nothing does. Holds no handle while it rests.
 async fn work(switch: Weak<Switch>) {
-    let _at_work = AtWork(Weak::clone(&switch));
+    let mut at_work = AtWork {
+        switch: Weak::clone(&switch),
+        has_ended: false,
+    };
     loop {
         let Some(held) = switch.upgrade() else { return };
         let kept = held.keep_refusals().await;
@@ -182,7 +189,8 @@ async fn work(switch: Weak<Switch>) {
         drop(held);
         tokio::time::sleep(pause).await;
         let Some(held) = switch.upgrade() else { return };
-        if held.refusals.rests() || held.is_closed() {
+        at_work.has_ended = held.refusals.rests();
+        if at_work.has_ended || held.is_closed() {
             return;
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use persist::{Order, StateTable, TimeRange, Timestamp};
+use persist::{Cursor, Order, StateTable, TimeRange, Timestamp};
 
 use crate::artefacts::{self, ArtefactsArgs};
 use crate::bench::{self, BenchArgs};
@@ -190,16 +190,30 @@ pub(crate) struct ListArgs {
     /// By the time of creation, or by id, which is stable while anything is written
     #[arg(long, value_enum, default_value_t = ListOrder::Newest)]
     order: ListOrder,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+}
+
+/// Flags of every list.
+#[derive(Args)]
+pub(crate) struct PageArgs {
     /// Most rows
     #[arg(long, value_name = "N", default_value_t = persist::limits::PAGE,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(persist::limits::LARGEST_PAGE)))]
     pub(crate) limit: u32,
     /// Go on after this cursor, which the page before told
     #[arg(long, value_name = "CURSOR")]
-    pub(crate) after: Option<String>,
+    after: Option<String>,
     /// All rows, as they come
     #[arg(long, conflicts_with = "limit")]
     pub(crate) all: bool,
+}
+
+impl PageArgs {
+    /// It is checked where it is used.
+    pub(crate) fn after(&self) -> Option<Cursor> {
+        self.after.as_ref().map(Cursor::from_text)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -1,7 +1,7 @@
 //! `persist jobs`: which jobs there are.
 
 use clap::Args;
-use persist::{Cursor, JobQuery, JobState, PersistExt as _, StateTable};
+use persist::{JobQuery, JobState, PersistExt as _, StateTable};
 
 use crate::args::{ListArgs, state_words};
 use crate::context::Context;
@@ -34,13 +34,13 @@ pub(crate) async fn run(args: JobsArgs, context: &mut Context) -> Result<Code, F
     let mut query = JobQuery::default()
         .states(args.state)
         .created(args.list.created());
-    query = query.order(args.list.order()).limit(args.list.limit);
-    query = query.after(args.list.after.map(Cursor::from_text));
+    query = query.order(args.list.order()).limit(args.list.page.limit);
+    query = query.after(args.list.page.after());
     query.repo_url = args.repo_url;
     query.commit_sha = args.commit_sha;
     query.runs_on = args.runs_on;
     let backend = context.database.for_reading().await?;
-    if args.list.all {
+    if args.list.page.all {
         listing::all(context, backend.all_jobs(query)).await?;
     } else {
         listing::page(context, &backend.jobs(&query).await?)?;

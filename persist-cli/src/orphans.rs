@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use comfy_table::Cell;
-use persist::{Cursor, Error, ErrorKind, Orphan, OrphanKind, OrphanQuery, PersistExt as _, Subject, limits};
+use persist::{Error, ErrorKind, Orphan, OrphanKind, OrphanQuery, PersistExt as _, Subject};
 
+use crate::args::PageArgs;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::listing::{self, Listed};
@@ -47,16 +48,8 @@ impl WhichOrphans {
 pub(crate) struct OrphansArgs {
     #[command(flatten)]
     which: WhichOrphans,
-    /// Most rows
-    #[arg(long, value_name = "N", default_value_t = limits::PAGE,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::LARGEST_PAGE)))]
-    limit: u32,
-    /// Go on after this cursor, which the page before told
-    #[arg(long, value_name = "CURSOR")]
-    after: Option<String>,
-    /// All rows, as they come
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 impl Listed for Orphan {
@@ -89,10 +82,10 @@ impl Listed for Orphan {
 }
 
 pub(crate) async fn run(args: OrphansArgs, context: &mut Context) -> Result<Code, Failure> {
-    let query = args.which.query().limit(args.limit);
-    let query = query.after(args.after.map(Cursor::from_text));
+    let query = args.which.query().limit(args.page.limit);
+    let query = query.after(args.page.after());
     let backend = context.database.for_reading().await?;
-    if args.all {
+    if args.page.all {
         listing::all(context, backend.all_orphans(query)).await?;
     } else {
         let none = || Error::new(ErrorKind::Unsupported, "this backend knows of no owners");

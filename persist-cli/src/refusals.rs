@@ -2,8 +2,9 @@
 
 use clap::Args;
 use comfy_table::Cell;
-use persist::{Cursor, Error, ErrorKind, PersistExt as _, Refusal, RefusalQuery, Subject, limits};
+use persist::{Error, ErrorKind, PersistExt as _, Refusal, RefusalQuery, Subject};
 
+use crate::args::PageArgs;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::job;
@@ -24,16 +25,8 @@ pub(crate) struct RefusalsArgs {
     /// Only of this job and its VMs: its id, or as many of its first hex digits as make it unique
     #[arg(long, value_name = "ID")]
     job: Option<String>,
-    /// Most rows
-    #[arg(long, value_name = "N", default_value_t = limits::PAGE,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::LARGEST_PAGE)))]
-    limit: u32,
-    /// Go on after this cursor, which the page before told
-    #[arg(long, value_name = "CURSOR")]
-    after: Option<String>,
-    /// All rows, as they come
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 impl Listed for Refusal {
@@ -67,12 +60,12 @@ impl Listed for Refusal {
 
 pub(crate) async fn run(args: RefusalsArgs, context: &mut Context) -> Result<Code, Failure> {
     let backend = context.database.for_reading().await?;
-    let mut query = RefusalQuery::default().limit(args.limit);
-    query.after = args.after.map(Cursor::from_text);
+    let mut query = RefusalQuery::default().limit(args.page.limit);
+    query.after = args.page.after();
     if let Some(job) = &args.job {
         query.request_id = Some(job::named(&*backend, job).await?);
     }
-    if args.all {
+    if args.page.all {
         listing::all(context, backend.all_refusals(query)).await?;
     } else {
         let none = || Error::new(ErrorKind::Unsupported, "this backend keeps no refusals");

@@ -1,7 +1,7 @@
 //! `persist vms`: which VMs there are.
 
 use clap::Args;
-use persist::{Cursor, PersistExt as _, StateTable, VmQuery, VmState};
+use persist::{PersistExt as _, StateTable, VmQuery, VmState};
 use uuid::Uuid;
 
 use crate::args::{ListArgs, state_words};
@@ -32,13 +32,13 @@ pub(crate) struct VmsArgs {
 
 pub(crate) async fn run(args: VmsArgs, context: &mut Context) -> Result<Code, Failure> {
     let mut query = VmQuery::default().states(args.state).created(args.list.created());
-    query = query.order(args.list.order()).limit(args.list.limit);
-    query = query.after(args.list.after.map(Cursor::from_text));
+    query = query.order(args.list.order()).limit(args.list.page.limit);
+    query = query.after(args.list.page.after());
     query.request_id = args.job;
     query.domain_name = args.name;
     query.backend = args.backend;
     let backend = context.database.for_reading().await?;
-    if args.list.all {
+    if args.list.page.all {
         listing::all(context, backend.all_vms(query)).await?;
     } else {
         listing::page(context, &backend.vms(&query).await?)?;

@@ -78,6 +78,27 @@ pub trait PersistExt: PersistBackend {
         })
     }
 
+    /// At most so many refusals of a job and its VMs, the last tried first; `None` where the store keeps no account of them, by its
+    /// schema or for this role.
+    ///
+    /// # Errors
+    /// Whatever reading meets, also a row that can't be read.
+    fn refusals_of(
+        &self,
+        request_id: Uuid,
+        most: usize,
+    ) -> impl Future<Output = Result<Option<Vec<Refusal>>>> + Send {
+        use futures_util::StreamExt as _;
+        async move {
+            let of_job = RefusalQuery::default().request_id(request_id);
+            match self.all_refusals(of_job).take(most).try_collect().await {
+                Ok(refusals) => Ok(Some(refusals)),
+                Err(error) if keeps_none(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+    }
+
     /// The whole history in the exchange format, a line (without its line feed) each, ordered by
     /// (`request_id`, `domain_name`, rank): the same store gives the same lines on every backend.
     fn export(&self) -> impl Stream<Item = Result<String>> + Send {
@@ -108,12 +129,8 @@ pub trait PersistExt: PersistBackend {
             let Some(mut story) = Story::of(request_id, events, as_of) else {
                 return Ok(None);
             };
-            let refusals = self.all_refusals(RefusalQuery::default().request_id(request_id));
-            match refusals.try_collect().await {
-                Ok(refusals) => story.refused(refusals, as_of),
-                // A schema without them, or a role that may not read them: the rest of the story is true.
-                Err(error) if keeps_none(&error) => {}
-                Err(error) => return Err(error),
+            if let Some(refusals) = self.refusals_of(request_id, usize::MAX).await? {
+                story.refused(refusals, as_of);
             }
             Ok(Some(story))
         }
@@ -198,7 +215,7 @@ pub trait PersistExt: PersistBackend {
 
 impl<B: PersistBackend + ?Sized> PersistExt for B {}
 
-/// Whether an error of reading refusals says that this store has none to read, or none for this reader.
+/// Whether an error of reading refusals says that there are none to read for this reader.
 fn keeps_none(error: &Error) -> bool {
     use ErrorKind::{Auth, SchemaMismatch, Unsupported};
     // A row that can't be read is one that there is.
@@ -238,4 +255,19 @@ where
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_no_lack_of_rows() {
+        for kind in [ErrorKind::Auth, ErrorKind::SchemaMismatch, ErrorKind::Unsupported] {
+            let error = Error::new(kind, "what");
+            assert!(keeps_none(&error), "{kind:?}");
+            assert!(!keeps_none(&error.with("request_id", Uuid::nil())), "{kind:?}");
+        }
+        assert!(!keeps_none(&Error::new(ErrorKind::Timeout, "what")));
+    }
 }

@@ -6,12 +6,8 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use chrono::TimeDelta;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use persist::shown::span::human;
-use persist::{
-    ErrorKind, Event, EventQuery, IdRange, PersistExt as _, Refusal, RefusalQuery, Step, Story, Timestamp,
-    limits,
-};
+use persist::{Event, EventQuery, IdRange, PersistExt as _, Refusal, Step, Story, Timestamp, limits};
 use uuid::Uuid;
 
 use super::{Shell, page};
@@ -163,37 +159,14 @@ async fn history(app: &App, id: Uuid, most: usize) -> Answer<(Vec<Event>, bool)>
     }
 }
 
-/// What was refused of a job; `None` where the store keeps no account of it, or none for this reader. It is bounded by the history.
-async fn refusals(app: &App, id: Uuid) -> Answer<Option<Vec<Refusal>>> {
-    let of_job = RefusalQuery::default().request_id(id);
-    match app
-        .backend
-        .all_refusals(of_job)
-        .take(MOST_REFUSALS)
-        .try_collect()
-        .await
-    {
-        Ok(refusals) => Ok(Some(refusals)),
-        Err(error) if keeps_none(&error) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether an error of reading refusals says that there are none to read for this reader.
-fn keeps_none(error: &persist::Error) -> bool {
-    use ErrorKind::{Auth, SchemaMismatch, Unsupported};
-    // A row that can't be read is one that there is.
-    let is_of_a_row = error.context("request_id").is_some();
-    !is_of_a_row && matches!(error.kind(), Auth | SchemaMismatch | Unsupported)
-}
-
 /// The story of a job as far as `most` slots, and whether there are more; `None` where nothing was reported.
 pub(crate) async fn story(app: &App, id: Uuid, most: usize) -> Answer<Option<(Story, bool)>> {
     let (events, is_cut) = history(app, id, most).await?;
     let Some(mut story) = Story::of(id, events, None) else {
         return Ok(None);
     };
-    if let Some(refusals) = refusals(app, id).await? {
+    // It is bounded by the history, of which no more than a part is shown.
+    if let Some(refusals) = app.backend.refusals_of(id, MOST_REFUSALS).await? {
         story.refused(refusals, None);
     }
     Ok(Some((story, is_cut)))
@@ -247,19 +220,4 @@ pub(crate) async fn find(State(app): State<App>, RawQuery(query): RawQuery) -> A
         .ok_or_else(|| persist::Error::invalid("id", "is missing"))?;
     let id = resolve(&app, text).await?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, format!("/jobs/{id}"))]).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_that_cannot_be_read_is_no_lack_of_rows() {
-        for kind in [ErrorKind::Auth, ErrorKind::SchemaMismatch, ErrorKind::Unsupported] {
-            let error = persist::Error::new(kind, "what");
-            assert!(keeps_none(&error), "{kind:?}");
-            assert!(!keeps_none(&error.with("request_id", Uuid::nil())), "{kind:?}");
-        }
-        assert!(!keeps_none(&persist::Error::new(ErrorKind::Timeout, "what")));
-    }
 }
