@@ -129,7 +129,7 @@ impl Field<'_> {
     async fn watches(&self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for (wanted, workload) in [(Wanted::All, "watch"), (Wanted::OneJob, "watch (a job each)")] {
-            for callers in [64, self.options.crowd] {
+            for callers in [8, 64, self.options.crowd] {
                 let side = |wanted| -> Boxed {
                     Box::new(Watched {
                         server: Arc::clone(&self.server),

@@ -13,16 +13,21 @@ use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::OncePer;
 
-/// What comes within this time of a hint is read with it.
+/// What comes within this time of a hint is read with it, where the look before found nothing.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 /// One line of a store that does not answer in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// How long a watcher waits between two looks: longer each time, as long as nothing comes.
+///
+/// A hint makes a wait shorter: to 5 ms where nothing had come just before, so that what comes alone is told at once, and to
+/// [`SHORTEST`](Self::SHORTEST) where something had, as a hundred who are woken 50 times a second instead of 200 leave more of
+/// a busy machine to those who write (docs/BENCHMARKS.md).
 #[derive(Debug, Clone)]
 pub struct Pace {
     longest: Duration,
     next: Duration,
+    is_busy: bool,
 }
 
 impl Pace {
@@ -37,12 +42,14 @@ impl Pace {
         Self {
             longest,
             next: Self::SHORTEST,
+            is_busy: false,
         }
     }
 
     /// Something came: the next one comes soon.
     pub fn reset(&mut self) {
         self.next = Self::SHORTEST;
+        self.is_busy = true;
     }
 
     /// The next wait.
@@ -54,11 +61,16 @@ impl Pace {
 
     /// Waits for the time, or for the store's [`hint`](Changes::hint) and whatever comes with it. Cancel-safe.
     pub async fn wait(&mut self, changes: &dyn Changes) {
+        let debounce = if std::mem::take(&mut self.is_busy) {
+            Self::SHORTEST
+        } else {
+            DEBOUNCE
+        };
         let wait = self.step();
         if timeout(wait, changes.hint()).await.is_ok() {
             // What was committed just now is seen once older transactions have ended: soon.
-            self.reset();
-            tokio::time::sleep(DEBOUNCE.min(wait)).await;
+            self.next = Self::SHORTEST;
+            tokio::time::sleep(debounce).await;
         }
     }
 }
@@ -154,5 +166,41 @@ mod tests {
         assert_eq!(pace.step(), Pace::SHORTEST);
         let mut busy = Pace::new(Duration::ZERO);
         assert_eq!((busy.step(), busy.step()), (Pace::SHORTEST, Pace::SHORTEST));
+    }
+
+    /// What changes all the time.
+    #[derive(Debug)]
+    struct Ringing;
+
+    #[async_trait::async_trait]
+    impl Changes for Ringing {
+        async fn now(&self) -> Result<crate::ChangePosition> {
+            unreachable!("only the pace is asked for")
+        }
+
+        async fn since(&self, _: &ChangeQuery) -> Result<crate::Changed> {
+            unreachable!("only the pace is asked for")
+        }
+
+        async fn hint(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_alone_is_told_at_once_and_the_rest_together() {
+        let mut pace = Pace::default();
+        let mut waited = async |something_came: bool| {
+            if something_came {
+                pace.reset();
+            }
+            let before = tokio::time::Instant::now();
+            pace.wait(&Ringing).await;
+            before.elapsed()
+        };
+        assert_eq!(waited(false).await, DEBOUNCE);
+        assert_eq!(waited(true).await, Pace::SHORTEST);
+        assert_eq!(waited(true).await, Pace::SHORTEST);
+        // Hints of what can't be seen yet, or was seen before.
+        assert_eq!(waited(false).await, DEBOUNCE);
+        assert_eq!(waited(false).await, DEBOUNCE);
     }
 }

@@ -16,8 +16,11 @@ use uuid::Uuid;
 use crate::bind::add;
 use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
-use crate::event;
 use crate::session::Session;
+use crate::{event, row};
+
+/// Where in a row of the answer the event begins.
+const EVENT: usize = 3;
 
 /// The [`Changes`] of a Postgres store.
 #[derive(Debug)]
@@ -130,15 +133,17 @@ fn able_sql(prefix: &str) -> String {
     )
 }
 
-/// What was pruned, whose store it is, and what is there, in one snapshot: the one whose oldest transaction is asked for.
+/// One row with what was pruned and whose store it is, and one for each change that is there, in one snapshot: the one whose
+/// oldest transaction is asked for.
 fn since_sql(prefix: &str) -> String {
     format!(
-        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, {}, {}, e.* \
-         FROM (SELECT) AS one LEFT JOIN LATERAL (SELECT xid::text AS xid, {} FROM {prefix}{EVENTS} \
+        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, {}, {}{} UNION ALL \
+         (SELECT xid::text, NULL, NULL, {} FROM {prefix}{EVENTS} \
          WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) AND (xid, seq) > ($1::text::xid8, $2::bigint) \
-         ORDER BY {EVENTS}.xid, seq LIMIT $3::bigint) AS e ON true",
+         ORDER BY {EVENTS}.xid, seq LIMIT $3::bigint)",
         meta(prefix, "pruned_to"),
         meta(prefix, "instance_id"),
+        ", NULL".repeat(EVENT_COLUMNS.len()),
         EVENT_COLUMNS.join(", ")
     )
 }
@@ -178,30 +183,32 @@ async fn since(session: &mut Session, sql: Arc<str>, query: &ChangeQuery) -> Res
     add(&mut arguments, seq)?;
     add(&mut arguments, i64::from(limit) + 1)?;
     let rows = session.rows(sql, arguments).await?;
-    let first = rows.first().ok_or_else(silent)?;
-    let end = (transaction(first, 0)?, i64::MAX);
-    let store = store(first, 2)?;
-    let from = horizon(first, 1)?.begin(store, query.check(store)?, end)?;
-    // One row stands for none.
-    let found = if get::<Option<&str>>(first, 3)?.is_some() {
-        rows.len()
-    } else {
-        0
-    };
-    let mut changes = Vec::with_capacity(found.min(limit as usize));
-    for row in rows.into_iter().take(found.min(limit as usize)) {
-        let transaction = transaction(&row, 3)?;
-        let event = event::decode(row)?;
+    let (mut about, mut found) = (None, Vec::with_capacity(rows.len()));
+    for row in &rows {
+        let transaction = transaction(row, 0)?;
+        // Without a number it is the row about the store.
+        match row::value::<Option<i64>>(EVENTS, row, EVENT)? {
+            None => about = Some((row, (transaction, i64::MAX))),
+            Some(seq) => found.push(((transaction, seq), row)),
+        }
+    }
+    let (about, end) = about.ok_or_else(silent)?;
+    let store = store(about, 2)?;
+    let from = horizon(about, 1)?.begin(store, query.check(store)?, end)?;
+    // A union promises no order.
+    found.sort_unstable_by_key(|(place, _)| *place);
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let changes = found.into_iter().map(|((transaction, _), row)| {
+        let event = event::at(row, EVENT)?;
         let position = ChangePosition {
             transaction,
             seq: event.seq,
             ..from
         };
-        changes.push(Change::new(event, position));
-    }
-    // A join promises no order.
-    changes.sort_by_key(|change| change.position.key());
-    Ok(Changed::new(changes, from, found > limit as usize))
+        Ok(Change::new(event, position))
+    });
+    Ok(Changed::new(changes.collect::<Result<_>>()?, from, more))
 }
 
 fn transaction(row: &PgRow, column: usize) -> Result<u64> {
