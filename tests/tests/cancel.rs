@@ -11,7 +11,8 @@ use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use persist::{
-    EventQuery, Heartbeat, JobQuery, JobState, OrphanQuery, PersistBackend, Prune, VmKey, VmQuery,
+    ChangeQuery, EventQuery, Heartbeat, JobQuery, JobState, OrphanQuery, PersistBackend, Prune, RefusalQuery,
+    State, Tried, VmKey, VmQuery,
 };
 use persist_tests::cluster::shared;
 use persist_tests::place::{self, Database, Place};
@@ -34,7 +35,7 @@ async fn ended_within(waits: u32, call: impl Future) -> bool {
 type Call = fn(Arc<dyn PersistBackend>, u64) -> BoxFuture<'static, ()>;
 
 /// Every operation, on the n-th job.
-const CALLS: [(&str, Call); 10] = [
+const CALLS: [(&str, Call); 20] = [
     ("apply", |backend, n| {
         Box::pin(async move {
             let updates = [
@@ -84,6 +85,62 @@ const CALLS: [(&str, Call); 10] = [
         Box::pin(async move {
             let owners = backend.owners().unwrap();
             let _ = owners.orphans(&OrphanQuery::default()).await;
+        })
+    }),
+    ("owners", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.owners().unwrap().list().await;
+        })
+    }),
+    ("keep", |backend, n| {
+        Box::pin(async move {
+            let claims = sample::claims([sample::job(n - 1, JobState::Queued)]).unwrap();
+            let standing = State::Job(JobState::Queued);
+            let tried = claims.into_iter().map(|claim| Tried::new(claim, standing));
+            let _ = backend.ledger().unwrap().keep(&tried.collect::<Vec<_>>()).await;
+        })
+    }),
+    ("refusals", |backend, _| {
+        Box::pin(async move {
+            let ledger = backend.ledger().unwrap();
+            let _ = ledger.refusals(&RefusalQuery::default()).await;
+        })
+    }),
+    ("now", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.changes().unwrap().now().await;
+        })
+    }),
+    ("since", |backend, _| {
+        Box::pin(async move {
+            let changes = backend.changes().unwrap();
+            let _ = changes.since(&ChangeQuery::default()).await;
+        })
+    }),
+    ("findings", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.inspect().unwrap().findings().await;
+        })
+    }),
+    ("mark", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.marks().unwrap().mark("t1").await;
+        })
+    }),
+    ("set_mark", |backend, n| {
+        Box::pin(async move {
+            let marks = backend.marks().unwrap();
+            let _ = marks.set_mark("t1", Some(&n.to_string())).await;
+        })
+    }),
+    ("status", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.schema().unwrap().status().await;
+        })
+    }),
+    ("check", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.schema().unwrap().check().await;
         })
     }),
     ("health", |backend, _| {
