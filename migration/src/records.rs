@@ -113,9 +113,12 @@ impl Records {
     }
 }
 
-/// The error for going down without a yes where history would be lost.
-pub fn unconfirmed() -> Error {
-    Error::invalid("confirmed", "history and attempts would be lost; say yes to that")
+/// The error for reverting a migration of a store with history without a yes.
+pub fn unconfirmed(name: &str) -> Error {
+    Error::invalid(
+        "confirmed",
+        format!("what {name} has added would be lost, with the rows in it; say yes to that"),
+    )
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::Context;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, unless_unread};
 use crate::listing::{self, Listed};
 use crate::span::parse_span;
 use crate::table::{self, Heading, Heading::Fixed, Heading::Text};
@@ -83,7 +83,9 @@ pub(crate) async fn run(args: ArtefactsArgs, context: &mut Context) -> Result<Co
         bar.finish_and_clear();
         let found = compared?;
         backend.close().await?;
-        return tell(context, &found);
+        unless_unread(print(context, &found))?;
+        let is_well = found.iter().all(|one| one.found == "stranger");
+        return Ok(if is_well { Code::Ok } else { Code::Failed });
     }
     let backend = context.database.for_reading().await?;
     let now = SystemClock.now();
@@ -273,7 +275,7 @@ async fn compare(
     Ok(found.into_iter().chain(ghosts).collect())
 }
 
-fn tell(context: &mut Context, found: &[Found]) -> Result<Code, Failure> {
+fn print(context: &mut Context, found: &[Found]) -> Result<(), Failure> {
     match context.format {
         Format::Table if found.is_empty() => talk::say("folder and record agree"),
         Format::Table => listing::rows(context, found)?,
@@ -284,6 +286,5 @@ fn tell(context: &mut Context, found: &[Found]) -> Result<Code, Failure> {
             }
         }
     }
-    let is_well = found.iter().all(|one| one.found == "stranger");
-    Ok(if is_well { Code::Ok } else { Code::Failed })
+    Ok(())
 }

@@ -19,7 +19,7 @@ Examples:
   OLD=postgres://… NEW=postgres://… persist copy env:OLD env:NEW
 
 The source may be written meanwhile; what changed is copied until nothing is left. Killed, it goes on where it was. At the end \
-every slot is compared. Run it again after the last writer has moved: the second run is short, and its 'equal' is final.
+every slot is compared. Run it again after the last writer has moved: the second run is short, and final where it says that both exports were the same.
 
 Exit codes: 0 every slot of the source stands in the target, 1 some changed too fast to be proven, 4 the target says something \
 else in some, which are listed and left as they are.";
@@ -52,6 +52,10 @@ pub(crate) async fn run(args: CopyArgs, context: &mut Context) -> Result<Code, F
         ));
     }
     let to = target.backend();
+    if !to.health().await?.durable {
+        let what = "the target ends with this program; name a store that stays";
+        return Err(Failure::told(Code::Usage, what));
+    }
     let mut stop = signals::listen()?;
     let done = tokio::select! {
         done = copy(&*from, &*to) => done?,

@@ -159,8 +159,9 @@ impl Database {
             return self.existing(Deadlines::default()).await;
         };
         talk::say(&format!(
-            "{} does not exist yet; persist migrate up creates it",
-            file.display()
+            "{} does not exist yet; {} migrate up creates it",
+            file.display(),
+            self.program()
         ));
         let empty: DbUrl = "sqlite::memory:".parse()?;
         Ok(open(&empty, &OpenOptions::default()).await?)
@@ -183,7 +184,8 @@ impl Database {
         } else {
             ""
         };
-        let what = format!("{file} does not exist; create it with persist migrate up{elsewhere}");
+        let program = self.program();
+        let what = format!("{file} does not exist; create it with {program} migrate up{elsewhere}");
         Failure::told(Code::Unavailable, what)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::Context;
-use crate::exit::{Code, Failure, with_causes};
+use crate::exit::{Code, Failure, unless_unread, with_causes};
 use crate::talk;
 use crate::visible::{visible, visible_lines};
 
@@ -53,7 +53,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &mut Context) -> Result<Code,
         mended = mend(&findings, context).await?;
         findings = look(context).await?;
     }
-    print(&mended.findings, &findings, context)?;
+    unless_unread(print(&mended.findings, &findings, context))?;
     let is_well = findings.iter().all(|finding| finding.severity == Severity::Info);
     Ok(match mended.error {
         Some(error) => error.kind().into(),

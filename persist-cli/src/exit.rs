@@ -99,6 +99,14 @@ impl Failure {
     }
 }
 
+/// Of a command whose exit code tells how something is: that nobody reads on changes nothing of that.
+pub(crate) fn unless_unread(printed: Result<(), Failure>) -> Result<(), Failure> {
+    match printed {
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Persist(error)

@@ -43,6 +43,7 @@ pub(crate) struct ImportArgs {
 }
 
 pub(crate) async fn run(args: ImportArgs, context: &mut Context) -> Result<Code, Failure> {
+    reader::look(&args.files)?;
     let persist = context.database.for_writing(!args.no_migrate).await?;
     let stop = signals::listen()?;
     let bar = talk::progress(reader::bytes(&args.files));

@@ -3,7 +3,7 @@
 use clap::Args;
 use persist::{JobQuery, JobState, PersistExt as _, StateTable};
 
-use crate::args::{ListArgs, state_words};
+use crate::args::{ListArgs, parse_filter, state_words};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::listing;
@@ -18,13 +18,13 @@ pub(crate) struct JobsArgs {
     #[arg(long, value_delimiter = ',', value_parser = JobState::parse, help = state_words::<JobState>("Any of these, repeated or with commas"))]
     state: Vec<JobState>,
     /// This repository; credentials in it are ignored
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_filter)]
     repo_url: Option<String>,
     /// Commits that begin so
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = parse_filter)]
     commit_sha: Option<String>,
     /// This runner label
-    #[arg(long, value_name = "LABEL")]
+    #[arg(long, value_name = "LABEL", value_parser = parse_filter)]
     runs_on: Option<String>,
     #[command(flatten)]
     list: ListArgs,

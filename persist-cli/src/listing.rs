@@ -103,8 +103,9 @@ pub(crate) async fn all<T: Listed>(
     let mut stream = pin!(stream);
     match context.format {
         Format::Table => {
-            let mut part = Vec::with_capacity(PART);
+            let (mut part, mut is_empty) = (Vec::with_capacity(PART), true);
             while let Some(row) = stream.next().await.transpose()? {
+                is_empty = false;
                 part.push(row);
                 if part.len() == PART {
                     rows(context, &part)?;
@@ -113,6 +114,8 @@ pub(crate) async fn all<T: Listed>(
             }
             if !part.is_empty() {
                 rows(context, &part)?;
+            } else if is_empty {
+                talk::say("nothing to list");
             }
         }
         Format::Json => {

@@ -31,6 +31,7 @@ mod spool;
 mod stats;
 mod table;
 mod talk;
+mod usage;
 mod verify;
 mod vms;
 mod watch;
@@ -45,7 +46,7 @@ use exit::{Code, Failure};
 use persist::shown::{span, visible};
 
 fn main() -> ExitCode {
-    let cli = match args::parse() {
+    let cli = match usage::parse() {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };

@@ -24,7 +24,7 @@ Example, as the owner of the tables where the orchestrator's role may not change
 
 const DOWN_AFTER_HELP: &str = "\
 Examples:
-  persist migrate down --steps 1
+  persist migrate down --steps 1 --yes            what the newest had added is gone
   persist migrate down --all --yes                and the history is gone: export it before";
 
 const STATUS_AFTER_HELP: &str = "\
@@ -115,7 +115,7 @@ fn schema_of(backend: &dyn PersistBackend) -> Result<&dyn Schema, Error> {
 fn unconfirmed(error: Error) -> Failure {
     if error.context("field") == Some("confirmed") {
         let what = format!("{error}; add --yes if that is meant");
-        Failure::told(Code::from(error.kind()), what)
+        Failure::told(Code::Usage, what)
     } else {
         error.into()
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use comfy_table::Cell;
 use persist::{Error, ErrorKind, Orphan, OrphanKind, OrphanQuery, PersistExt as _, Subject};
 
-use crate::args::PageArgs;
+use crate::args::{PageArgs, parse_filter};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::listing::{self, Listed};
@@ -29,7 +29,7 @@ pub(crate) struct WhichOrphans {
     #[arg(long, value_delimiter = ',', value_parser = OrphanKind::parse)]
     kind: Vec<OrphanKind>,
     /// Only what this actor reported last
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_filter)]
     actor: Option<String>,
     /// Only what was reported at least this long ago, such as 30s, 5m, 2h: VMs and their jobs are reported one after the other
     #[arg(long, value_name = "SPAN", default_value = "1m", value_parser = parse_span)]

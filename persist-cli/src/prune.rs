@@ -34,7 +34,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_delimiter = ',', value_parser = JobState::parse, help = state_words::<JobState>("Only in any of these states, repeated or with commas"))]
     state: Vec<JobState>,
     /// Only these jobs, also live ones; whole ids, repeated or with commas
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = parse_id)]
     id: Vec<Uuid>,
     /// Request ids that go in one transaction
     #[arg(long, value_name = "N", default_value_t = 200,
@@ -49,6 +49,12 @@ pub(crate) struct PruneArgs {
     /// That they may go is meant
     #[arg(long, required_unless_present = "dry_run")]
     yes: bool,
+}
+
+/// Removes whatever it names, so that the beginning of an id is not enough.
+fn parse_id(text: &str) -> Result<Uuid, String> {
+    text.parse()
+        .map_err(|error| format!("must be a whole UUID: {error}"))
 }
 
 /// What went, as one object.

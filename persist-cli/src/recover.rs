@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use persist::{Recovered, Recovery};
 use serde_json::json;
 
-use crate::args::Format;
+use crate::args::{Format, parse_filter};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::orphans::WhichOrphans;
@@ -38,10 +38,10 @@ pub(crate) struct RecoverArgs {
     #[arg(long)]
     dry_run: bool,
     /// Who reports
-    #[arg(long, value_name = "NAME", default_value = REPORTER)]
+    #[arg(long, value_name = "NAME", default_value = REPORTER, value_parser = parse_filter)]
     by: String,
     /// Why
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_filter)]
     reason: String,
 }
 

@@ -269,8 +269,12 @@ async fn replay_all(file: SpoolFile, context: &mut Context) -> Result<Code, Fail
         let what = "say which database with --database-url or DATABASE_URL";
         return Err(Failure::told(Code::Usage, what));
     }
-    let outbox = take(file).await?;
     let backend = context.database.for_reading().await?;
+    if !backend.health().await?.durable {
+        let what = "that store ends with this program: what waits would be replayed into nothing";
+        return Err(Failure::told(Code::Usage, what));
+    }
+    let outbox = take(file).await?;
     let bar = talk::spinner("replaying");
     let told = |replayed: &Replayed| bar.set_message(format!("{} replayed", replayed.taken));
     let replayed = replay(&outbox, &*backend, told).await;

@@ -7,6 +7,8 @@ use persist::{
     Clock as _, Group, PersistExt as _, Stats, StatsQuery, SystemClock, TimeRange, Times, Timestamp,
 };
 
+use serde::Serialize;
+
 use crate::args::Format;
 use crate::context::Context;
 use crate::exit::{Code, Failure};
@@ -69,8 +71,13 @@ pub(crate) async fn run(args: StatsArgs, context: &mut Context) -> Result<Code, 
         Format::Table => print(context, &stats, &query)?,
         Format::Json => context.out.json(&stats)?,
         Format::Jsonl => {
-            for group in std::iter::once(&stats.all).chain(&stats.groups) {
-                context.out.json(group)?;
+            let all = std::iter::once(("all", &stats.all));
+            let others = Some(("others", &stats.others)).filter(|(_, others)| others.jobs > 0);
+            for (group, counts) in all
+                .chain(stats.groups.iter().map(|one| ("one", one)))
+                .chain(others)
+            {
+                context.out.json(&Line { group, counts })?;
             }
         }
     }
@@ -81,6 +88,15 @@ pub(crate) async fn run(args: StatsArgs, context: &mut Context) -> Result<Code, 
         ));
     }
     Ok(Code::Ok)
+}
+
+/// A line of `jsonl`: what it counts is not told by its columns, as a group may lack repository and runner.
+#[derive(Serialize)]
+struct Line<'g> {
+    /// `all`, `one` of the groups, or the `others` that are not told one by one.
+    group: &'static str,
+    #[serde(flatten)]
+    counts: &'g Group,
 }
 
 fn print(context: &mut Context, stats: &Stats, query: &StatsQuery) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::Format;
 use crate::context::Context;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, unless_unread};
 use crate::table::{self, Heading::Fixed, Heading::Text};
 use crate::talk;
 
@@ -27,10 +27,11 @@ Examples:
   persist verify --save ci-2026-11.digest   the same, and a digest of the history for later
   persist verify --against ci-2026-11.digest
 
-What it proves: that each current row is the fold of its slots; with a digest, that each slot which was recorded until a \
-minute before it was saved is there and says what it said, blanks that were filled since aside. What it does not: that what \
+What it proves: that each current row is the fold of its slots; with a digest, that each slot in it is there and \
+says what it said, blanks that were filled since aside. In it is what was recorded a minute or more before the youngest slot; \
+all, where nothing was recorded for an hour. What it does not: that what \
 was reported is true; anything of slots younger than the digest; that whoever can write the database did not also replace \
-the digest. Keep it, or the number that --save prints, where they can't.
+the digest. Keep it where they can't, or the number that --save prints: it is the file's SHA-256, and --against prints it again.
 
 Exit codes: 0 all is well, 1 something is not.";
 
@@ -99,7 +100,7 @@ pub(crate) async fn run(args: VerifyArgs, context: &mut Context) -> Result<Code,
     bar.finish_and_clear();
     let summary = done?;
     backend.close().await?;
-    print(context, &summary)?;
+    unless_unread(print(context, &summary))?;
     let is_well = summary.flaws == 0
         && summary
             .history
@@ -235,6 +236,9 @@ fn told(summary: &Summary) -> String {
             "; saved the digest of {} slots of {} jobs, SHA-256 {}",
             saved.slots, saved.jobs, saved.sha256
         ));
+        if saved.young > 0 {
+            text.push_str(&format!("; {} slots are too young to be in it", saved.young));
+        }
     }
     text
 }

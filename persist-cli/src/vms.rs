@@ -1,10 +1,9 @@
 //! `persist vms`: which VMs there are.
 
 use clap::Args;
-use persist::{PersistExt as _, StateTable, VmQuery, VmState};
-use uuid::Uuid;
+use persist::{IdRange, PersistExt as _, StateTable, VmQuery, VmState};
 
-use crate::args::{ListArgs, state_words};
+use crate::args::{ListArgs, parse_filter, state_words};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::listing;
@@ -15,16 +14,16 @@ pub(crate) const AFTER_HELP: &str = "Examples:
 
 #[derive(Args)]
 pub(crate) struct VmsArgs {
-    /// VMs of this job
-    #[arg(long, value_name = "ID")]
-    job: Option<Uuid>,
+    /// VMs of jobs whose id is or begins with this
+    #[arg(long, value_name = "ID", value_parser = IdRange::of_prefix)]
+    job: Option<IdRange>,
     /// VMs of this name
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filter)]
     name: Option<String>,
     #[arg(long, value_delimiter = ',', value_parser = VmState::parse, help = state_words::<VmState>("Any of these, repeated or with commas"))]
     state: Vec<VmState>,
     /// This hypervisor back end, such as libvirt
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filter)]
     backend: Option<String>,
     #[command(flatten)]
     list: ListArgs,
@@ -34,7 +33,10 @@ pub(crate) async fn run(args: VmsArgs, context: &mut Context) -> Result<Code, Fa
     let mut query = VmQuery::default().states(args.state).created(args.list.created());
     query = query.order(args.list.order()).limit(args.list.page.limit);
     query = query.after(args.list.page.after());
-    query.request_id = args.job;
+    match args.job {
+        Some(IdRange { from, to, .. }) if from == to => query.request_id = from,
+        ids => query.ids = ids.unwrap_or_default(),
+    }
     query.domain_name = args.name;
     query.backend = args.backend;
     let backend = context.database.for_reading().await?;

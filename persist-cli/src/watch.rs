@@ -9,7 +9,7 @@ use persist::{
     StateTable, VmState,
 };
 
-use crate::args::Format;
+use crate::args::{Format, state_words};
 use crate::context::Context;
 use crate::exit::{Code, Failure};
 use crate::signals;
@@ -23,7 +23,8 @@ where slots that were not seen yet were pruned: begin again with --from start. W
 With --job or --state, what it passed over has no line: the last cursor may be an old one, after which more was \
 pruned than this would have printed, and to go on there ends with exit code 1 too.
 
-Example: go on where the last run ended
+Examples: all that is there and comes, and later go on where that ended
+  persist watch --format jsonl --from start > seen.jsonl
   persist watch --format jsonl --from \"$(tail -n 1 seen.jsonl | jq -r .cursor)\" >> seen.jsonl";
 
 #[derive(Args)]
@@ -35,8 +36,15 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_delimiter = ',', value_parser = parse_state)]
     state: Vec<States>,
     /// From now on, from the first slot that there is (start), or after the cursor of a line
-    #[arg(long, value_name = "now|start|CURSOR", default_value = "now")]
+    #[arg(long, value_name = "now|start|CURSOR", default_value = "now", value_parser = parse_from)]
     from: String,
+}
+
+fn parse_from(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        return Err("is blank; say now, start, or the cursor of a line");
+    }
+    Ok(text.to_owned())
 }
 
 /// The states that a word means: some are states of jobs and of VMs.
@@ -46,7 +54,16 @@ struct States(Vec<State>);
 fn parse_state(word: &str) -> Result<States, Error> {
     let (job, vm) = (JobState::parse(word), VmState::parse(word));
     match (job, vm) {
-        (Err(of_jobs), Err(_)) => Err(of_jobs),
+        (Err(_), Err(_)) => {
+            let (jobs, vms) = (
+                state_words::<JobState>("of jobs"),
+                state_words::<VmState>("of VMs"),
+            );
+            Err(Error::invalid(
+                "state",
+                format!("unknown; known are those {jobs}; {vms}"),
+            ))
+        }
         (job, vm) => {
             let states = job.ok().map(State::Job).into_iter();
             Ok(States(states.chain(vm.ok().map(State::Vm)).collect()))

@@ -295,7 +295,7 @@ async fn down_one(session: &mut Session, goal: usize, confirmed: bool) -> Result
         return Ok(Turn::Nothing);
     };
     if !confirmed && records::has_history(session).await? {
-        return Err(unconfirmed());
+        return Err(unconfirmed(migration.name));
     }
     run(session, &migration.down, records.adopted).await?;
     records::erase(session, migration.name, records.applied.len() == 1).await?;

@@ -154,7 +154,7 @@ fn down_one(connection: &Connection, goal: usize, confirmed: bool) -> Result<Tur
         return Ok(Turn::Nothing);
     };
     if !confirmed && records::has_history(connection)? {
-        return Err(unconfirmed().into());
+        return Err(unconfirmed(migration.name).into());
     }
     run(connection, &migration.down)?;
     records::erase(connection, migration.name, records.applied.len() == 1)?;

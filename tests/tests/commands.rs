@@ -105,7 +105,7 @@ fn compare(name: &str, told: &str) {
         ("<job>", "0190c2f4-0000-7000-8000-"),
         // An import applies some subjects beside others.
         (r#""seq":\d+"#, r#""seq":[number]"#),
-        ("SHA-256 [0-9a-f]{64}", "SHA-256 [sum]"),
+        ("(SHA-256 |\"sha256\":\")[0-9a-f]{64}", "${1}[sum]"),
         (r#""latency_us":\d+"#, r#""latency_us":[µs]"#),
         (r"latency \S+ \S+", "latency [time]"),
         (r"SQLite \d+\.\d+\.\d+", "SQLite [version]"),
@@ -207,7 +207,7 @@ fn looks() {
     store.tell(&["health"], &["table"], 0);
     store.tell(&["migrate", "status"], &ALL, 0);
     store.tell(&["migrate", "plan"], &["table"], 0);
-    store.tell(&["migrate", "down", "--steps", "1"], &["table"], 1);
+    store.tell(&["migrate", "down", "--steps", "1"], &["table"], 2);
     store.tell(&["migrate", "down", "--steps", "1", "--yes"], &["table"], 0);
     store.tell(&["job", ONE], &["table"], 0);
     store.tell(&["doctor"], &ALL, 1);

@@ -1,4 +1,4 @@
-//! The commands that look and tidy: `job --at`, `prune`, `artefacts`, `stats`.
+//! The commands that look and tidy: `job --at`, `prune`, `artefacts`, `stats`; and what all of them refuse.
 
 #![expect(
     clippy::unwrap_used,
@@ -244,4 +244,62 @@ async fn stats_count_and_measure_by_repository_and_runner() {
         .ok()
         .stdout;
     assert!(empty.contains("0 jobs: none"), "{empty}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blank_filter_is_refused_and_ends_nobodys_work() {
+    let updates = [vm(1, "vm", VmState::Running).actor("one").into()];
+    let place = store(Database::Sqlite, updates).await;
+    let recover = "recover --mark lost --grace 0s --reason restart --actor".split(' ');
+    let recover: Vec<_> = recover.chain([""]).collect();
+    for arguments in [
+        &recover[..],
+        &["orphans", "--actor", " "],
+        &["jobs", "--repo-url="],
+        &["vms", "--name", ""],
+        &["watch", "--from", ""],
+    ] {
+        let ran = persist(&place, arguments).exits(2);
+        assert!(ran.stderr.contains("is blank"), "{arguments:?}: {}", ran.stderr);
+    }
+    let vms = as_json(&place, &["vms", "--job", &id(1).to_string()[..8]]);
+    assert_eq!(vms["items"][0]["state"], "running");
+    assert_eq!(
+        as_json(&place, &["vms", "--job", &id(1).to_string()])["items"],
+        vms["items"]
+    );
+    persist(&place, &["prune", "--id", &id(1).to_string()[..8], "--yes"]).exits(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_well_is_told_by_the_exit_code_also_where_nobody_reads() {
+    let place = store(Database::Sqlite, [job(1, Queued).into()]).await;
+    place.execute("UPDATE jobs SET state = 'running'").await;
+    place.execute("DROP INDEX jobs_live").await;
+    let folder = tempfile::tempdir().unwrap();
+    for what in ["verify", "doctor"] {
+        for format in ["table", "jsonl"] {
+            let arguments = ["--database-url", place.url(), "--format", format, what];
+            let mut command = process::persist(arguments);
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            process::run(command.stdout(writer).current_dir(folder.path())).exits(1);
+        }
+    }
+}
+
+#[test]
+fn an_import_of_no_file_makes_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/new.db?mode=rwc", folder.path().display());
+    let import = |files: &[&str]| {
+        let arguments = [&["--database-url", &url, "import"], files].concat();
+        process::run(process::persist(arguments).current_dir(folder.path()))
+    };
+    let ran = import(&["none.jsonl", "neither.jsonl"]).exits(1);
+    assert!(ran.stderr.contains("none.jsonl: "), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    fs::write(folder.path().join("some.jsonl"), "").unwrap();
+    import(&["none.jsonl", "some.jsonl"]).exits(1);
+    assert!(folder.path().join("new.db").exists());
 }

@@ -330,6 +330,8 @@ async fn a_spool_is_looked_at_replayed_and_cleaned_by_hand() {
         path.to_str().unwrap(),
     ]));
     assert!(without.exits(2).stderr.contains("--database-url"));
+    // That ends with the program that replays.
+    assert!(replay("memory:", &path).exits(2).stderr.contains("into nothing"));
     let place = Place::empty(Database::Sqlite);
     let backend = place.migrated().await.unwrap();
     // One that nobody can read is put aside; the rest goes on.

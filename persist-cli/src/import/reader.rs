@@ -10,7 +10,9 @@ use persist::jsonl::Lines;
 use persist::{Claim, Error, SystemClock};
 use tokio::sync::mpsc;
 
+use crate::exit::{Code, Failure};
 use crate::talk;
+use crate::visible::visible;
 
 /// Lines that may be read ahead.
 const AHEAD: usize = 4_096;
@@ -56,6 +58,25 @@ pub(crate) fn start(
         .name("reader".into())
         .spawn(read_all)?;
     Ok((received, reading))
+}
+
+/// Whether any of them may be read: for none a database need not be created.
+///
+/// # Errors
+/// That of the first file, where all are like it.
+pub(crate) fn look(files: &[OsString]) -> Result<(), Failure> {
+    let mut first = None;
+    for file in files {
+        match std::fs::metadata(file) {
+            Err(error) if file != "-" => {
+                let name = file.to_string_lossy();
+                let what = format!("{}: {error}", visible(&name));
+                first.get_or_insert(Failure::told(Code::Failed, what));
+            }
+            _ => return Ok(()),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// How much there is to read, if that is known.

@@ -54,6 +54,8 @@ impl What {
 /// How many jobs are as they were.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Compared {
+    /// Of the digest's file.
+    sha256: String,
     /// Jobs of the digest.
     jobs: u64,
     unchanged: u64,
@@ -89,8 +91,8 @@ impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "of {} jobs of the digest {} are unchanged",
-            self.jobs, self.unchanged
+            "of {} jobs of the digest (SHA-256 {}) {} are unchanged",
+            self.jobs, self.sha256, self.unchanged
         )?;
         for (count, what) in [
             (self.completed, "were completed since"),
@@ -140,6 +142,7 @@ pub(super) async fn compare(
             now = jobs.next().await.transpose()?;
         }
     }
+    compared.sha256 = digest.sha256();
     while let Some(job) = now {
         compared.judge(job.id, &[], Some(&job.slots));
         now = jobs.next().await.transpose()?;

@@ -130,7 +130,7 @@ pub(super) struct Saved {
     pub(super) slots: u64,
     /// Slots that are too young to be in it.
     pub(super) young: u64,
-    /// Of the file but for its last line.
+    /// Of the whole file, as sha256sum tells it.
     pub(super) sha256: String,
 }
 
@@ -222,12 +222,12 @@ impl Writer {
 
     pub(super) fn finish(mut self) -> Result<Saved, Failure> {
         self.end_job()?;
-        self.saved.sha256 = hex(self.sha256.clone());
         self.put(&Foot {
             jobs: self.saved.jobs,
             slots: self.saved.slots,
-            sha256: self.saved.sha256.clone(),
+            sha256: hex(self.sha256.clone()),
         })?;
+        self.saved.sha256 = hex(self.sha256.clone());
         let failed = |error: &std::io::Error| io_failure(&self.path, "written", error);
         let file = self.file.into_inner().map_err(|error| failed(error.error()))?;
         file.as_file().sync_all().map_err(|error| failed(&error))?;
@@ -335,8 +335,14 @@ impl Reader {
         if !is_it {
             return Err(self.wrong("does not fit what is before; the file was changed"));
         }
+        self.sha256.update(&line);
         self.is_whole = true;
         Ok(None)
+    }
+
+    /// Of the file, once it was read to its end: the number that was printed when it was saved.
+    pub(super) fn sha256(&self) -> String {
+        hex(self.sha256.clone())
     }
 
     fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {

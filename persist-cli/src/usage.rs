@@ -1,0 +1,75 @@
+//! The command line as it was given, or what is wrong with it.
+
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
+
+use crate::args::Cli;
+use crate::exit::Code;
+use crate::talk;
+
+/// The parsed command line, or the exit code after help, version or a usage error was printed.
+pub(crate) fn parse() -> Result<Cli, Code> {
+    let mut command = Cli::command();
+    // Help and usage errors are printed before there is anything that knows the flag.
+    if std::env::args_os().any(|argument| argument == "--no-color") {
+        command = command.color(ColorChoice::Never);
+    }
+    let parsed = match command.try_get_matches_from_mut(std::env::args_os()) {
+        Ok(matches) => Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command)),
+        Err(error) => Err(error),
+    };
+    parsed.map_err(|error| {
+        if !error.use_stderr() {
+            // A closed pipe is nothing to complain about, and there is nobody left to hear of another failure.
+            let _ = error.print();
+            return Code::Ok;
+        }
+        let text = error.to_string();
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        let shown = without_urls(&text, arguments);
+        if shown == text {
+            let _ = error.print();
+        } else {
+            talk::write(shown.as_bytes());
+        }
+        Code::Usage
+    })
+}
+
+/// A URL in the wrong place would be echoed with its password.
+fn without_urls(text: &str, arguments: impl Iterator<Item = String>) -> String {
+    let urls = arguments.filter(|argument| argument.contains("://") || argument.contains('@'));
+    urls.fold(text.to_owned(), |text, argument| {
+        let value = argument.strip_prefix('-').and_then(|flag| flag.split_once('='));
+        let url = value.map_or(argument.as_str(), |(_, value)| value);
+        text.replace(url, "[withheld]")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn i8_a_url_in_the_wrong_place_is_withheld() {
+        let url = "postgres://me:hunter2@db/ci";
+        for arguments in [
+            vec![url.to_owned()],
+            vec!["vms".to_owned(), "--job".to_owned(), url.to_owned()],
+            vec!["vms".to_owned(), format!("--job={url}")],
+            vec![format!("--format={url}"), "jobs".to_owned()],
+        ] {
+            let arguments = std::iter::once("persist".to_owned()).chain(arguments);
+            let Err(error) = Cli::try_parse_from(arguments.clone()) else {
+                panic!("it is no command")
+            };
+            assert!(error.to_string().contains("hunter2"), "or nothing is proven");
+            let shown = without_urls(&error.to_string(), arguments);
+            assert!(
+                !shown.contains("hunter2") && shown.contains("[withheld]"),
+                "{shown}"
+            );
+        }
+    }
+}
