@@ -78,11 +78,27 @@ impl Refusals {
             if some.is_empty() {
                 return Ok(());
             }
-            // Nobody drops this half-way: it runs in tasks of its own.
-            if let Err(error) = ledger.keep(&some).await {
-                self.waiting.lock().add(some);
-                return Err(error);
-            }
+            let mut out = Out {
+                waiting: &self.waiting,
+                tried: some,
+            };
+            ledger.keep(&out.tried).await?;
+            out.tried.clear();
+        }
+    }
+
+    /// What was not kept for want of room, since it was told last.
+    fn tell_lost(&self) {
+        let mut waiting = self.waiting.lock();
+        if waiting.lost > 0
+            && let Some(held_back) = self.line.pass()
+        {
+            let lost = std::mem::take(&mut waiting.lost);
+            tracing::warn!(
+                lost,
+                held_back,
+                "more was refused at once than can wait to be kept"
+            );
         }
     }
 
@@ -118,9 +134,28 @@ impl Refusals {
 
     /// What waits when all is closed is kept by nobody.
     pub(crate) fn tell_left(&self) {
-        let waiting = self.waiting.lock().tried.len();
-        if waiting > 0 {
-            tracing::warn!(waiting, "refusals were not kept: the handle was closed before");
+        let waiting = self.waiting.lock();
+        let (waiting, lost) = (waiting.tried.len(), waiting.lost);
+        if waiting > 0 || lost > 0 {
+            tracing::warn!(
+                waiting,
+                lost,
+                "refusals were not kept: the handle was closed before"
+            );
+        }
+    }
+}
+
+/// What is being written. It waits again where that fails, or has no end in the time that closing has.
+struct Out<'r> {
+    waiting: &'r Mutex<Waiting>,
+    tried: Vec<Tried>,
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        if !self.tried.is_empty() {
+            self.waiting.lock().add(std::mem::take(&mut self.tried));
         }
     }
 }
@@ -175,7 +210,10 @@ async fn work(switch: Weak<Switch>) {
         let Some(held) = switch.upgrade() else { return };
         let kept = held.keep_refusals().await;
         let pause = match &kept {
-            Ok(()) => BETWEEN,
+            Ok(()) => {
+                held.refusals.tell_lost();
+                BETWEEN
+            }
             Err(error) => {
                 let refused = [ErrorKind::SchemaMismatch, ErrorKind::Auth, ErrorKind::Unsupported];
                 let takes_a_person = refused.contains(&error.kind());
@@ -218,6 +256,20 @@ mod tests {
         waiting.add(vec![tried(2)]);
         assert_eq!(tries(waiting.take(9)), [5]);
         assert_eq!(tries(waiting.take(9)), [0; 0]);
+    }
+
+    #[test]
+    fn what_was_being_written_waits_again_where_that_came_to_nothing() {
+        let refusals = Refusals::new();
+        refusals.waiting.lock().add(vec![tried(1)]);
+        let some = refusals.waiting.lock().take(9);
+        let out = Out {
+            waiting: &refusals.waiting,
+            tried: some,
+        };
+        refusals.waiting.lock().add(vec![tried(1)]);
+        drop(out);
+        assert_eq!(refusals.waiting.lock().take(9)[0].tries, 2);
     }
 
     #[test]

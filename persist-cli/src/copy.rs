@@ -166,7 +166,7 @@ fn told(done: &Transferred) -> String {
     text.push_str(match (done.equal, done.proven) {
         (true, _) => "; both exports were the same",
         (false, true) => "; all stand in the target",
-        (false, false) if done.conflicting > 0 => "; the rest stands in the target",
+        (false, false) if done.unproven == 0 => "; the rest stands in the target",
         (false, false) => "; some changed too fast to be proven: run it again",
     });
     text

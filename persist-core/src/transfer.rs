@@ -81,8 +81,10 @@ pub struct Transferred {
     pub conflicting: u64,
     /// The first 10,000 of those, by key.
     pub conflicts: Vec<Conflict>,
+    /// Jobs of which something was missing, and that changed too fast to be found whole after it was copied again.
+    pub unproven: u64,
     /// Whether every slot that was compared stands in the target with equal content, at the latest after it was copied again:
-    /// not where any conflicts.
+    /// not where any conflicts, or a job is unproven.
     pub proven: bool,
     /// Whether both exports were the same, byte by byte. They are where the target began empty and both are quiet.
     pub equal: bool,
@@ -227,7 +229,12 @@ impl<'b> Transfer<'b> {
             // Before the first page: what changes while they are read comes after.
             place.since = match self.from.changes() {
                 Some(changes) => match changes.now().await {
-                    Err(error) if error.kind() == ErrorKind::Unsupported => None,
+                    // Nor has a source that lacks the migration of that order: it may be another's, and read only.
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::SchemaMismatch) =>
+                    {
+                        None
+                    }
                     now => Some(now?.cursor()),
                 },
                 None => None,
@@ -271,7 +278,7 @@ impl<'b> Transfer<'b> {
         Ok(())
     }
 
-    /// What changed since, until nothing is left.
+    /// What changed since, until no more is to be had at once: where somebody writes all the time there is always something.
     async fn rest(
         &self,
         place: &mut Place,
@@ -289,10 +296,6 @@ impl<'b> Transfer<'b> {
             since = changed.next.cursor();
             place.since = Some(since.clone());
             let events: Vec<_> = changed.changes.into_iter().map(|change| change.event).collect();
-            if events.is_empty() {
-                self.keep(place, mark).await;
-                return Ok(());
-            }
             let sent = self.send(&events).await?;
             note(done, &sent);
             slots += events.len() as u64;
@@ -301,14 +304,29 @@ impl<'b> Transfer<'b> {
                 slots,
             });
             pages += 1;
-            if pages % PAGES == 0 {
+            if pages % PAGES == 0 || !changed.more {
                 self.keep(place, mark).await;
+            }
+            if !changed.more {
+                return Ok(());
             }
         }
     }
 
     async fn send(&self, events: &[Event]) -> Result<Vec<Outcome>> {
-        let claims = events.iter().map(|event| Update::from(event).check(&SystemClock));
+        let claims = events.iter().map(|event| {
+            // No program of ours has written it, so that which it is must be told.
+            let told = |error: Error| {
+                let what = format!(
+                    "{}, attempt {}, {}: {error}",
+                    event.subject,
+                    event.attempt(),
+                    event.state
+                );
+                Error::new(error.kind(), what).with("request_id", event.subject.request_id())
+            };
+            Update::from(event).check(&SystemClock).map_err(told)
+        });
         let claims = claims.collect::<Result<Vec<_>>>()?;
         let size = claims.len().div_ceil(PARTS).max(1);
         let parts = claims.chunks(size).map(|part| self.to.apply(part));

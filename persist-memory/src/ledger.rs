@@ -53,8 +53,9 @@ impl Refusals {
         self.by_age.remove(&(held.last_at, key.clone()));
         held.standing = tried.standing;
         held.tries = held.tries.saturating_add(tries);
-        held.last_at = now;
-        self.by_age.insert((now, key));
+        // As the others do where a clock is set back.
+        held.last_at = now.max(held.last_at);
+        self.by_age.insert((held.last_at, key));
     }
 
     fn page(&self, query: &RefusalQuery, after: Option<RefusalPosition>) -> Page<Refusal> {

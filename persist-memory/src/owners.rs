@@ -54,7 +54,8 @@ fn seen_at(owner: &Owner, now: Timestamp) -> Owner {
 fn heartbeat(owners: &mut BTreeMap<String, Owner>, beat: &Heartbeat, now: Timestamp) -> Result<Owner> {
     let started_at = match owners.get(&beat.actor) {
         Some(owner) if beat.epoch < owner.epoch => return Err(beat.overtaken()),
-        Some(owner) if beat.epoch == owner.epoch => owner.started_at,
+        // A clock that was set back takes the start back with it.
+        Some(owner) if beat.epoch == owner.epoch => owner.started_at.min(now),
         _ => now,
     };
     let valid_until = time::normalize("valid_for", now + beat.valid_for)?;

@@ -49,7 +49,7 @@ impl Inspector {
         looked.await
     }
 
-    async fn of_schema(&self, end: Instant) -> Result<Vec<Finding>> {
+    async fn looked(&self, end: Instant) -> Result<Looked> {
         let (schema, prefix) = (self.schema.clone(), Arc::clone(&self.prefix));
         let look = self
             .pool
@@ -57,8 +57,11 @@ impl Inspector {
                 let (schema, prefix) = (schema.clone(), Arc::clone(&prefix));
                 Box::pin(async move { schema::look(session, schema.as_deref(), &prefix).await })
             });
-        let looked = look.await?;
-        let unfit = match self.count(&looked, end).await {
+        look.await
+    }
+
+    async fn judged(&self, looked: &Looked, end: Instant) -> Result<Vec<Finding>> {
+        let unfit = match self.count(looked, end).await {
             // What can't be counted is not mended without a second look.
             Err(error) if error.kind() != ErrorKind::Closed => looked.uncounted(),
             counted => counted?,
@@ -120,15 +123,18 @@ impl Pool {
 impl Inspect for Inspector {
     async fn findings(&self) -> Result<Vec<Finding>> {
         let end = end_of(self.deadlines.read);
-        let mut findings = self.of_schema(end).await?;
-        findings.extend(self.of_server(end).await?);
+        let looked = self.looked(end).await?;
+        let mut findings = self.of_server(end).await?;
+        // Last: counting rows may take all the time that is left.
+        findings.extend(self.judged(&looked, end).await?);
         worst_first(&mut findings);
         Ok(findings)
     }
 
     async fn mend(&self, finding: &Finding) -> Result<()> {
         self.pool.refuse_closed().map_err(|error| error.during(MEND))?;
-        let now = self.of_schema(end_of(self.deadlines.read)).await?;
+        let end = end_of(self.deadlines.read);
+        let now = self.judged(&self.looked(end).await?, end).await?;
         let found = mendable(&now, finding).map_err(|error| error.during(MEND))?;
         let statements: Arc<[String]> = found.mend.clone().into();
         let mended = self.pool.run(MEND, LONGEST, Scope::Single, move |session| {

@@ -140,9 +140,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 impl Inspect for Inspector {
     async fn findings(&self) -> Result<Vec<Finding>> {
         let end = end_of(self.deadlines.read);
-        let mut findings = self.of_schema(end).await?;
+        let mut findings = Vec::new();
         if self.store.path().is_some() {
             findings.extend(self.of_settings(end).await?);
+        }
+        findings.extend(self.of_schema(end).await?);
+        // What is left of the time is for the longest.
+        if self.store.path().is_some() {
             findings.extend(self.of_integrity(end).await?);
         }
         findings.extend(self.of_files().await?);

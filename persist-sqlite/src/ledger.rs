@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use persist_core::sql::{self, Dialect, REFUSAL_COLUMNS, REFUSALS};
 use persist_core::{
-    Deadlines, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject, Tried, jsonl,
+    CHUNK, Deadlines, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject, Tried, jsonl,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -33,14 +33,15 @@ impl Ledger for Refused {
     async fn keep(&self, tried: &[Tried]) -> Result<()> {
         self.store.refuse_closed("keep")?;
         let tried = Tried::merged(tried);
-        if tried.is_empty() {
-            return Ok(());
+        for some in tried.chunks(CHUNK) {
+            let some = some.to_vec();
+            let times = Times::within(self.deadlines.write);
+            let write = move |connection: &Connection| {
+                keep(connection, &some).map_err(|failed| lacking(connection, failed))
+            };
+            self.store.write("keep", times, write).await?;
         }
-        let times = Times::within(self.deadlines.write);
-        let write = move |connection: &Connection| {
-            keep(connection, &tried).map_err(|failed| lacking(connection, failed))
-        };
-        self.store.write("keep", times, write).await
+        Ok(())
     }
 
     async fn refusals(&self, query: &RefusalQuery) -> Result<Page<Refusal>> {

@@ -26,7 +26,7 @@ use uuid::Uuid;
 pub(crate) use self::drain::drain;
 #[cfg(feature = "spool")]
 pub use self::options::Spool;
-pub(crate) use self::replay::{Met, identify, step};
+pub(crate) use self::replay::{Lines, Met, identify, step};
 pub use self::replay::{Replayed, replay};
 use crate::heal::BETWEEN_WARNINGS;
 
@@ -75,6 +75,7 @@ pub(crate) struct Spooling {
     foreign: Mutex<Option<Uuid>>,
     alarmed: Mutex<Option<Instant>>,
     rejections: OncePer,
+    lines: Lines,
 }
 
 impl Spooling {
@@ -95,6 +96,7 @@ impl Spooling {
             foreign: Mutex::default(),
             alarmed: Mutex::default(),
             rejections: OncePer::new(BETWEEN_WARNINGS),
+            lines: Lines::new(),
         })
     }
 
@@ -155,7 +157,7 @@ impl Spooling {
     /// Takes one step of emptying it into this database: the number behind which the next begins.
     pub(crate) async fn step(&self, driver: &dyn PersistBackend, after: u64) -> Result<Option<u64>, Met> {
         let mut replayed = Replayed::default();
-        let next = step(&*self.outbox, driver, after, &mut replayed).await;
+        let next = step(&*self.outbox, driver, after, &mut replayed, &self.lines).await;
         self.replayed.lock().add(&replayed);
         if replayed.taken + replayed.dead > 0 {
             self.freed.notify_waiters();

@@ -1,6 +1,9 @@
 //! From the spool into the database: order does not matter, and twice is harmless.
 
+use persist_core::layer::OncePer;
 use persist_core::{Claim, Error, ErrorKind, Outbox, Outcome, PersistBackend, Result, Tried};
+
+use crate::heal::BETWEEN_WARNINGS;
 
 /// Entries of one step: what a flush takes.
 const STEP: u32 = persist_core::CHUNK as u32;
@@ -25,6 +28,25 @@ impl Replayed {
         self.refused += other.refused;
         self.dead += other.dead;
         self.passed_over += other.passed_over;
+    }
+}
+
+/// What replaying says of its updates: a spool may hold a million of a sort.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    dead: OncePer,
+    refused: OncePer,
+    unkept: OncePer,
+}
+
+impl Lines {
+    pub(crate) fn new() -> Self {
+        let [dead, refused, unkept] = [(); 3].map(|()| OncePer::new(BETWEEN_WARNINGS));
+        Self {
+            dead,
+            refused,
+            unkept,
+        }
     }
 }
 
@@ -60,8 +82,9 @@ pub async fn replay(
     mut told: impl FnMut(&Replayed) + Send,
 ) -> Result<Replayed> {
     let (mut replayed, mut after) = (Replayed::default(), 0);
+    let lines = Lines::new();
     loop {
-        let next = step(outbox, backend, after, &mut replayed).await;
+        let next = step(outbox, backend, after, &mut replayed, &lines).await;
         told(&replayed);
         match next {
             Ok(Some(next)) => after = next,
@@ -99,6 +122,7 @@ pub(crate) async fn step(
     driver: &dyn PersistBackend,
     after: u64,
     replayed: &mut Replayed,
+    lines: &Lines,
 ) -> Result<Option<u64>, Met> {
     let entries = outbox.waiting(after, STEP).await.map_err(Met::Spool)?;
     let Some(last) = entries.last().map(|entry| entry.seq) else {
@@ -110,7 +134,7 @@ pub(crate) async fn step(
     for entry in entries {
         match entry.claim() {
             Ok(claim) => readable.push((entry.seq, claim)),
-            Err(error) => bury(outbox, entry.seq, &error, replayed).await?,
+            Err(error) => bury(outbox, entry.seq, &error, replayed, lines).await?,
         }
     }
     let mut parts = vec![readable];
@@ -122,9 +146,9 @@ pub(crate) async fn step(
         match send(driver, &claims).await {
             Ok(outcomes) => {
                 outbox.done(&seqs).await.map_err(Met::Spool)?;
-                keep_refused(driver, &claims, &outcomes).await;
+                keep_refused(driver, &claims, &outcomes, lines).await;
                 replayed.taken += seqs.len() as u64;
-                replayed.refused += tell_refused(&claims, &outcomes);
+                replayed.refused += tell_refused(&claims, &outcomes, lines);
             }
             // Halved, so that few calls find the one.
             Err(error) if error.is_of_one_claim() && part.len() > 1 => {
@@ -132,7 +156,7 @@ pub(crate) async fn step(
                 parts.extend([second, part]);
             }
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                bury(outbox, seqs[0], &error, replayed).await?;
+                bury(outbox, seqs[0], &error, replayed, lines).await?;
             }
             Err(error) => {
                 // The database's error matters more than one of noting it.
@@ -158,29 +182,36 @@ async fn send(driver: &dyn PersistBackend, claims: &[Claim]) -> Result<Vec<Outco
     }
 }
 
-async fn bury(outbox: &dyn Outbox, seq: u64, error: &Error, replayed: &mut Replayed) -> Result<(), Met> {
-    tracing::error!(
-        seq,
-        kind = error.kind().name(),
-        %error,
-        "an update of the spool can be stored by no database: it was put aside; see persist spool list --dead"
-    );
+async fn bury(
+    outbox: &dyn Outbox,
+    seq: u64,
+    error: &Error,
+    replayed: &mut Replayed,
+    lines: &Lines,
+) -> Result<(), Met> {
+    let kind = error.kind().name();
+    let what = "an update of the spool can be stored by no database: it was put aside; see persist spool list --dead";
+    match lines.dead.pass() {
+        Some(held_back) => tracing::error!(seq, kind, %error, held_back, "{what}"),
+        None => tracing::debug!(seq, kind, %error, "{what}"),
+    }
     outbox.bury(seq, error).await.map_err(Met::Spool)?;
     replayed.dead += 1;
     Ok(())
 }
 
 /// An account that can't be kept fails nothing.
-async fn keep_refused(driver: &dyn PersistBackend, claims: &[Claim], outcomes: &[Outcome]) {
+async fn keep_refused(driver: &dyn PersistBackend, claims: &[Claim], outcomes: &[Outcome], lines: &Lines) {
     let tried = Tried::of(claims, outcomes);
     if let Some(ledger) = driver.ledger().filter(|_| !tried.is_empty())
         && let Err(error) = ledger.keep(&tried).await
+        && let Some(held_back) = lines.unkept.pass()
     {
-        tracing::warn!(kind = error.kind().name(), %error, "replayed updates were refused, which could not be kept");
+        tracing::warn!(kind = error.kind().name(), %error, held_back, "replayed updates were refused, which could not be kept");
     }
 }
 
-fn tell_refused(claims: &[Claim], outcomes: &[Outcome]) -> u64 {
+fn tell_refused(claims: &[Claim], outcomes: &[Outcome], lines: &Lines) -> u64 {
     let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused { .. });
     let mut refused = claims
         .iter()
@@ -190,7 +221,10 @@ fn tell_refused(claims: &[Claim], outcomes: &[Outcome]) -> u64 {
         return 0;
     };
     let refusals = 1 + refused.count() as u64;
-    tracing::warn!(refusals, first = %first.subject(), "replayed updates were refused: their slots hold other endings");
+    if let Some(held_back) = lines.refused.pass() {
+        let first = first.subject();
+        tracing::warn!(refusals, %first, held_back, "replayed updates were refused: their slots hold other endings");
+    }
     refusals
 }
 

@@ -173,3 +173,42 @@ async fn a_store_is_not_copied_onto_itself_and_a_missing_one_is_not_made() {
     let mut by_variable = process::persist(["copy", "env:FROM_URL", missing.url()]);
     process::run(by_variable.env("FROM_URL", from.url())).ok();
 }
+
+/// Each of them writes all the time, so that there is always something that changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_beside_many_writers_comes_to_its_end() {
+    for (from, to) in directions() {
+        let source = from.migrated().await.unwrap();
+        to.migrated().await.unwrap().close().await.unwrap();
+        lives(&source, 1..500).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..32)
+            .map(|writer| {
+                let (source, stop) = (Arc::clone(&source), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    let mut n = (writer + 1) << 32;
+                    while !stop.load(Ordering::Relaxed) {
+                        let queued = claims([job(n, Queued)]).unwrap();
+                        source.apply(&queued).await.unwrap();
+                        n += 1;
+                    }
+                })
+            })
+            .collect();
+        let (from, to) = (from.url().to_owned(), to.url().to_owned());
+        let copied = tokio::task::spawn_blocking(move || {
+            process::run(&mut process::persist(["--format", "json", "copy", &from, &to]))
+        });
+        let copied = tokio::time::timeout(std::time::Duration::from_secs(120), copied).await;
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let copied = one(&copied.expect("it ends while they write").unwrap().ok());
+        assert_eq!(
+            (&copied["proven"], &copied["conflicting"]),
+            (&Value::from(true), &0.into())
+        );
+        source.close().await.unwrap();
+    }
+}

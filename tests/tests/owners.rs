@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use persist::{OpenOptions, Update};
 use persist_core::JobState::{Queued, Running, Succeeded};
 use persist_core::VmState::{Destroyed, Running as VmRunning};
-use persist_core::{DbUrl, ErrorKind, Heartbeat, OrphanQuery, PersistBackend};
+use persist_core::{DbUrl, ErrorKind, Heartbeat, OrphanKind, OrphanQuery, PersistBackend};
 use persist_tests::place::{self, Database, Place};
 use persist_tests::process::{self, Ran};
 use persist_tests::{cluster, sample};
@@ -121,6 +121,35 @@ async fn a_heartbeat_that_is_locked_out_ends_by_the_deadline_of_a_write() {
             owners.heartbeat(&lasting("me", 1)).await.is_ok()
         })
         .await;
+        backend.close().await.unwrap();
+    }
+}
+
+/// Its first beat was by a clock that went ahead by an hour, which somebody set right.
+#[tokio::test(flavor = "multi_thread")]
+async fn k2_a_clock_that_was_set_back_makes_no_orphans_of_who_goes_on_beating() {
+    for database in Database::BOTH {
+        let place = Place::empty(database);
+        let backend = place.migrated().await.unwrap();
+        let owners = backend.owners().unwrap();
+        owners.heartbeat(&lasting("one", 1)).await.unwrap();
+        let ahead = match database {
+            Database::Sqlite => "started_at + 3600000000",
+            Database::Postgres => "started_at + interval '1 hour'",
+        };
+        place
+            .execute(&format!("UPDATE persist_owners SET started_at = {ahead}"))
+            .await;
+        apply(&backend, vec![sample::vm(1, "vm", VmRunning).actor("one").into()]).await;
+        owners.heartbeat(&lasting("one", 1)).await.unwrap();
+        apply(&backend, vec![sample::vm(2, "vm", VmRunning).actor("one").into()]).await;
+        let query = OrphanQuery::default().kinds([OrphanKind::OwnerGone]);
+        let gone = owners.orphans(&query.grace(Duration::ZERO)).await.unwrap();
+        let gone: Vec<_> = gone.items.iter().map(|one| one.subject.request_id()).collect();
+        assert!(
+            !gone.contains(&sample::id(2)),
+            "{database:?}: reported after the beat: {gone:?}"
+        );
         backend.close().await.unwrap();
     }
 }

@@ -1,6 +1,8 @@
 //! Ends every call by its deadline, whatever the backend under it does.
 
+mod changes;
 mod ledger;
+mod marks;
 mod owners;
 
 use std::sync::Arc;
@@ -42,6 +44,8 @@ use crate::vm::{Vm, VmQuery};
 /// threads. It is dropped when its time is up, or when its caller goes away; the contract has it leave nothing behind.
 /// A panic in it is an error: `OutcomeUnknown`.
 ///
+/// [`Schema`] and [`Inspect`] are passed on as they are: what they do may rightly take minutes.
+///
 /// `close` has [`Deadlines::close`]. When that is over the draining goes on without its caller.
 #[derive(Debug)]
 pub struct Deadlined<B: ?Sized> {
@@ -82,6 +86,11 @@ impl<B: PersistBackend + ?Sized> Deadlined<B> {
             Err(_) => Err(Error::deadline(operation, within)),
         }
     }
+}
+
+/// A power that was there when it was asked for.
+fn still<P>(power: Option<P>) -> Result<P> {
+    power.ok_or_else(|| Error::new(ErrorKind::Unsupported, "the backend has not that power any more"))
 }
 
 fn panicked(operation: &'static str) -> Error {
@@ -195,7 +204,7 @@ impl<B: PersistBackend + ?Sized> Capabilities for Deadlined<B> {
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        self.inner.changes()
+        self.inner.changes().map(|_| self as &dyn Changes)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
@@ -211,6 +220,6 @@ impl<B: PersistBackend + ?Sized> Capabilities for Deadlined<B> {
     }
 
     fn marks(&self) -> Option<&dyn Marks> {
-        self.inner.marks()
+        self.inner.marks().map(|_| self as &dyn Marks)
     }
 }

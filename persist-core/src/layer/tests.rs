@@ -143,13 +143,39 @@ impl Ledger for Stub {
     }
 }
 
+#[async_trait]
+impl Changes for Stub {
+    async fn now(&self) -> Result<ChangePosition> {
+        self.call().await?;
+        Err(Error::new(ErrorKind::Unsupported, "a stub has no changes"))
+    }
+    async fn since(&self, _: &ChangeQuery) -> Result<Changed> {
+        self.call().await?;
+        Err(Error::new(ErrorKind::Unsupported, "a stub has no changes"))
+    }
+    async fn hint(&self) {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Marks for Stub {
+    async fn mark(&self, _: &str) -> Result<Option<String>> {
+        self.call().await?;
+        Ok(None)
+    }
+    async fn set_mark(&self, _: &str, _: Option<&str>) -> Result<()> {
+        self.call().await
+    }
+}
+
 impl Capabilities for Stub {
     fn schema(&self) -> Option<&dyn Schema> {
         None
     }
 
     fn changes(&self) -> Option<&dyn Changes> {
-        None
+        Some(self)
     }
 
     fn owners(&self) -> Option<&dyn Owners> {
@@ -165,7 +191,7 @@ impl Capabilities for Stub {
     }
 
     fn marks(&self) -> Option<&dyn Marks> {
-        None
+        Some(self)
     }
 }
 

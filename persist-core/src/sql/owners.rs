@@ -23,7 +23,8 @@ pub const ORPHAN_COLUMNS: [&str; 9] = [
     "job_without_vm",
 ];
 
-/// A beat: one row, or none where a higher epoch beats. Parameters: actor, epoch, how long it is good for, in microseconds.
+/// A beat: one row, or none where a higher epoch beats. A clock that was set back takes the start back with it: else whatever is
+/// recorded until it gets there again would be of before the start, and nobody's. Parameters: actor, epoch, how long it is good for, in microseconds.
 pub fn heartbeat(dialect: Dialect, prefix: &str) -> String {
     let (now, after) = match dialect {
         // Not the statement's time: a beat that waited for another one's row is no older than that.
@@ -37,7 +38,7 @@ pub fn heartbeat(dialect: Dialect, prefix: &str) -> String {
         "INSERT INTO {prefix}{OWNERS} AS o ({columns}) SELECT {actor}, {epoch}, now, now, {after} \
          FROM (SELECT {now} AS now) AS c WHERE true \
          ON CONFLICT (actor) DO UPDATE SET epoch = excluded.epoch, started_at = CASE WHEN excluded.epoch > o.epoch \
-         THEN excluded.started_at ELSE o.started_at END, beat_at = excluded.beat_at, valid_until = excluded.valid_until \
+         OR excluded.started_at < o.started_at THEN excluded.started_at ELSE o.started_at END, beat_at = excluded.beat_at, valid_until = excluded.valid_until \
          WHERE excluded.epoch >= o.epoch RETURNING {columns}"
     )
 }

@@ -90,14 +90,14 @@ pub(super) async fn prove(
         };
         if again.is_empty() || left == 0 {
             done.equal &= quiet && done.extra == 0 && done.again == before && done.conflicting == 0;
-            done.proven = done.conflicting == 0;
             for (nth, id) in (1..).zip(again) {
-                done.proven &= one(transfer, id, done).await?;
+                done.unproven += u64::from(!one(transfer, id, done).await?);
                 each(Progress {
                     doing: "looking again at jobs",
                     slots: nth,
                 });
             }
+            done.proven = done.conflicting == 0 && done.unproven == 0;
             return Ok(());
         }
     }

@@ -38,7 +38,8 @@ pub(super) async fn look(session: &mut Session, schema: Option<&str>, prefix: &s
          pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'), \
          ARRAY(SELECT g.tgname::text FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal ORDER BY 1) \
          FROM pg_class c WHERE c.relnamespace = {NAMESPACE} AND c.relkind = 'r' \
-         AND (c.relname IN ('jobs', 'vms', 'events') OR c.relname LIKE 'persist\\_%') ORDER BY c.relname"
+         AND (c.relname IN ('jobs', 'vms', 'events') OR c.relname LIKE 'persist\\_%' OR c.relname = 'refusals' \
+         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tried')) ORDER BY c.relname"
     );
     let mut findings = Vec::new();
     let mut owners = Vec::new();

@@ -2,17 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::Deadlined;
+use super::{Deadlined, still};
 use crate::backend::PersistBackend;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::owners::{Heartbeat, Orphan, OrphanQuery, Owner, Owners};
 use crate::page::Page;
-
-/// It was there when this was asked for.
-fn of<B: PersistBackend + ?Sized>(backend: &B) -> Result<&dyn Owners> {
-    let gone = || Error::new(ErrorKind::Unsupported, "the backend knows of no owners any more");
-    backend.owners().ok_or_else(gone)
-}
 
 #[deny(
     clippy::missing_trait_methods,
@@ -23,14 +17,14 @@ impl<B: PersistBackend + ?Sized> Owners for Deadlined<B> {
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Owner> {
         let beat = beat.clone();
         self.within("heartbeat", self.deadlines.write, |inner| async move {
-            of(&*inner)?.heartbeat(&beat).await
+            still(inner.owners())?.heartbeat(&beat).await
         })
         .await
     }
 
     async fn list(&self) -> Result<Vec<Owner>> {
         self.within("owners", self.deadlines.read, |inner| async move {
-            of(&*inner)?.list().await
+            still(inner.owners())?.list().await
         })
         .await
     }
@@ -38,7 +32,7 @@ impl<B: PersistBackend + ?Sized> Owners for Deadlined<B> {
     async fn orphans(&self, query: &OrphanQuery) -> Result<Page<Orphan>> {
         let query = query.clone();
         self.within("orphans", self.deadlines.read, |inner| async move {
-            of(&*inner)?.orphans(&query).await
+            still(inner.owners())?.orphans(&query).await
         })
         .await
     }

@@ -57,6 +57,16 @@ async fn an_account_of_refusals_that_hangs_ends_at_the_deadlines_of_a_write_and_
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_and_marks_that_hang_end_at_the_deadlines_of_a_read_and_a_write() {
+    let layer = layer(Manner::Hangs);
+    let (changes, marks) = (layer.changes().unwrap(), layer.marks().unwrap());
+    is_cut("now", 5, changes.now()).await;
+    is_cut("changes", 5, changes.since(&ChangeQuery::default())).await;
+    is_cut("mark", 5, marks.mark("copy")).await;
+    is_cut("set_mark", 10, marks.set_mark("copy", None)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_call_that_hangs_ends_at_its_deadline() {
     let layer = layer(Manner::Hangs);
     let id = Uuid::from_u128(1);
