@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
-use persist::{JobState, OpenOptions, PersistBackend, Prune, Update, VmState};
+use persist::{JobState, OpenOptions, PersistBackend, Prune, Pruned, Result, Tried, Update, VmState};
 use persist_tests::cluster::{self, shared};
 use persist_tests::place::{self, Place};
 use persist_tests::{process, sample};
 use sqlx::PgConnection;
+use tokio::task::JoinHandle;
 
 /// Where a prune stands.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,18 @@ enum Stands {
     Before,
     /// That has removed it all, and nothing looked whether it still may.
     After,
+    /// All of it is gone, and nothing is committed.
+    AtTheEnd,
+}
+
+impl Stands {
+    fn trigger(self) -> &'static str {
+        match self {
+            Self::Before => "BEFORE DELETE ON jobs",
+            Self::After => "AFTER DELETE ON jobs",
+            Self::AtTheEnd => "AFTER DELETE ON refusals",
+        }
+    }
 }
 
 /// A store of ended jobs, 1 with a VM, 2 without one, and a VM whose job 3 never came.
@@ -48,13 +61,13 @@ impl Stage {
         for n in [1, 3] {
             write(&writer, sample::vm(n, "a", VmState::Destroyed)).await;
         }
-        let (schema, time) = (place.schema(), format!("{stands:?}").to_uppercase());
+        let (schema, trigger) = (place.schema(), stands.trigger());
         let key = format!("hashtext('{schema}')");
         place
             .execute(&format!(
                 "CREATE SEQUENCE tries; CREATE FUNCTION stands() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                  PERFORM nextval('{schema}.tries'), pg_advisory_xact_lock({key}); RETURN NULL; END $$; \
-                 CREATE TRIGGER stands {time} DELETE ON jobs EXECUTE FUNCTION stands()"
+                 CREATE TRIGGER stands {trigger} EXECUTE FUNCTION stands()"
             ))
             .await;
         let holder = cluster::connect(place.url()).await;
@@ -97,6 +110,15 @@ impl Stage {
             *rows = self.place.count(&of_one).await;
         }
         rows
+    }
+
+    /// A prune, until it stands still.
+    async fn prune(&mut self, request: Prune) -> JoinHandle<Result<Pruned>> {
+        self.of_lock("pg_advisory_lock").await;
+        let pruner = Arc::clone(&self.pruner);
+        let prune = tokio::spawn(async move { pruner.prune(&request).await });
+        self.waits("advisory").await;
+        prune
     }
 
     async fn end(self) {
@@ -181,12 +203,7 @@ async fn x6_what_comes_alive_between_the_steps_of_a_prune_is_whole() {
     ];
     for alive in all {
         let mut stage = Stage::set(alive.stands).await;
-        stage.of_lock("pg_advisory_lock").await;
-        let prune = tokio::spawn({
-            let (pruner, request) = (Arc::clone(&stage.pruner), alive.request);
-            async move { pruner.prune(&request).await }
-        });
-        stage.waits("advisory").await;
+        let prune = stage.prune(alive.request).await;
         let (n, what) = (alive.n, format!("{:?}: {:?}", alive.stands, alive.update));
         let writing = tokio::spawn({
             let writer = Arc::clone(&stage.writer);
@@ -212,6 +229,35 @@ async fn x6_what_comes_alive_between_the_steps_of_a_prune_is_whole() {
         place::fold_holds(&stage.writer).await;
         assert!(stage.pruner.prune(&ended()).await.unwrap().requests > 0, "{what}");
         assert_eq!(stage.place.count("FROM events").await, 0, "{what}");
+        stage.end().await;
+    }
+}
+
+/// What was refused is kept after the answer: the slot that refused it may be going just then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_a_slot_that_goes_does_not_stay() {
+    for (stands, waits) in [(Stands::After, false), (Stands::AtTheEnd, true)] {
+        let mut stage = Stage::set(stands).await;
+        let claims = sample::claims([sample::job(1, JobState::Succeeded)]).unwrap();
+        let outcomes = stage.writer.apply(&claims).await.unwrap();
+        let tried = Tried::of(&claims, &outcomes);
+        let prune = stage.prune(ended()).await;
+        let keeping = tokio::spawn({
+            let writer = Arc::clone(&stage.writer);
+            async move { writer.ledger().unwrap().keep(&tried).await }
+        });
+        if waits {
+            stage.waits("transactionid").await;
+        } else {
+            process::until("it is kept", async || {
+                stage.place.count("FROM refusals").await == 1
+            })
+            .await;
+        }
+        stage.of_lock("pg_advisory_unlock").await;
+        keeping.await.unwrap().unwrap();
+        assert_eq!(prune.await.unwrap().unwrap().requests, 3);
+        assert_eq!(stage.place.count("FROM refusals").await, 0, "{stands:?}");
         stage.end().await;
     }
 }
