@@ -190,21 +190,24 @@ impl Retention {
     }
 
     /// Runs now and then, until the returned task is stopped or dropped, or the handle closed. A run that fails is told in the
-    /// log, and the next one tries again.
+    /// log, and the next one goes on where it was, or begins anew where waiting does not heal the failure.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(self, persist: &Persist) -> RetentionTask {
+    pub fn start(mut self, persist: &Persist) -> RetentionTask {
         let (stop, stopped) = watch::channel(());
         let backend = persist.backend();
         let clock = Arc::clone(persist.clock());
         let task = tokio::spawn(async move {
             let line = OncePer::new(BETWEEN_WARNINGS);
+            let mut place = None;
             loop {
                 // Asked to stop, or nobody is left to ask.
                 let goes_on = || stopped.has_changed().is_ok_and(|asked| !asked);
+                self.prune.after.clone_from(&place);
                 let run = self.run(&*backend, &*clock, |pruned| {
                     if let Some(pruned) = pruned {
+                        place.clone_from(&pruned.next);
                         let (requests, events) = (pruned.requests, pruned.events);
                         tracing::debug!(requests, events, "a batch was pruned");
                     }
@@ -217,6 +220,8 @@ impl Retention {
                     }
                     Err(error) if error.kind() == ErrorKind::Closed => return,
                     Err(error) => {
+                        // What fails there for good would keep all before it from ever being looked at again.
+                        place = place.filter(|_| error.is_retryable());
                         if error.kind() == ErrorKind::Busy {
                             tracing::debug!(%error, "retention waits");
                         } else if let Some(held_back) = line.pass() {

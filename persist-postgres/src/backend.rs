@@ -24,6 +24,7 @@ use crate::merge;
 use crate::migrate::Migrator;
 use crate::owners::Keeper;
 use crate::points::Points;
+use crate::prune::Lacking;
 use crate::session::Session;
 use crate::statements::Statements;
 use crate::{event, job, prune, vm};
@@ -45,6 +46,7 @@ pub struct PostgresBackend {
     ledger: Refused,
     inspector: Inspector,
     watched: Watched,
+    lacking: Arc<Lacking>,
 }
 
 impl PostgresBackend {
@@ -99,6 +101,7 @@ impl PostgresBackend {
             prefix,
             deadlines: config.deadlines,
             instance_id: OnceLock::new(),
+            lacking: Arc::default(),
         })
     }
 
@@ -252,13 +255,15 @@ impl PersistBackend for PostgresBackend {
         } else {
             Scope::Transaction
         };
+        let lacking = Arc::clone(&self.lacking);
         let pruned = self.pool.run("prune", left, scope, move |session| {
             let (prefix, request, ids) = (Arc::clone(&prefix), request.clone(), Arc::clone(&ids));
+            let lacking = Arc::clone(&lacking);
             Box::pin(async move {
                 if request.dry_run {
                     prune::count(session, &prefix, &ids).await
                 } else {
-                    prune::remove(session, &prefix, &request, &ids).await
+                    prune::remove(session, &prefix, &request, &ids, &lacking).await
                 }
             })
         });

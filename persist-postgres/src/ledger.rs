@@ -148,9 +148,9 @@ fn refusal(row: &PgRow) -> Result<Refusal> {
     ))
 }
 
-/// Forgets those of ids, in the transaction that the session is in. A store that has not got the table
+/// Forgets those of ids, in the transaction that the session is in; whether it may. A store that has not got the table
 /// has none; who may not forget them may prune all the same.
-pub(crate) async fn forget(session: &mut Session, prefix: &str, ids: &[Uuid]) -> Result<()> {
+pub(crate) async fn forget(session: &mut Session, prefix: &str, ids: &[Uuid]) -> Result<bool> {
     // A stranger's table of this name is none of ours.
     let sql = format!(
         "SELECT count(*) > 0, (SELECT coalesce(bool_and(has_table_privilege(to_regclass('{prefix}{REFUSALS}'), r)), false) \
@@ -159,17 +159,13 @@ pub(crate) async fn forget(session: &mut Session, prefix: &str, ids: &[Uuid]) ->
     let mut of_name = PgArguments::default();
     add(&mut of_name, MIGRATION)?;
     let rows = session.rows(sql, of_name).await?;
-    let Some(row) = rows.first() else { return Ok(()) };
+    let Some(row) = rows.first() else { return Ok(true) };
     let (is_there, may_forget): (bool, bool) = (value(REFUSALS, row, 0)?, value(REFUSALS, row, 1)?);
-    if !is_there {
-        return Ok(());
-    }
-    if !may_forget {
-        tracing::warn!("no right to delete from refusals: those of pruned jobs stay; grant it");
-        return Ok(());
+    if !is_there || !may_forget {
+        return Ok(!is_there);
     }
     let mut of_ids = PgArguments::default();
     add(&mut of_ids, ids.to_vec())?;
     let sql = sql::forget_refusals(Dialect::Postgres, prefix);
-    session.rows(sql, of_ids).await.map(drop)
+    session.rows(sql, of_ids).await.map(|_| true)
 }

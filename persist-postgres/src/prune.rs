@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use persist_core::layer::OncePer;
 use persist_core::sql::{self, Bound, Candidate, Dialect, Removal, Search};
 use persist_core::{Error, ErrorKind, Horizon, Prune, PrunePosition, Pruned, Result, Retry};
 use sqlx::Row as _;
@@ -17,6 +18,23 @@ use crate::connection::{Pool, Scope};
 use crate::error::{Phase, classify};
 use crate::ledger;
 use crate::session::Session;
+
+/// A run is many batches, and each lacks the same right.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(3_600);
+
+/// What is said of rights that the prunes of a handle lack.
+#[derive(Debug)]
+pub(crate) struct Lacking {
+    to_note: OncePer,
+    to_forget: OncePer,
+}
+
+impl Default for Lacking {
+    fn default() -> Self {
+        let [to_note, to_forget] = [(); 2].map(|()| OncePer::new(BETWEEN_WARNINGS));
+        Self { to_note, to_forget }
+    }
+}
 
 /// What a request means to remove, and where to go on. Each page is a read of its own, and none begins when the time of a search
 /// is over: going on costs little, and the rest is that of the removal.
@@ -102,6 +120,7 @@ pub(crate) async fn remove(
     prefix: &str,
     request: &Prune,
     ids: &[Uuid],
+    lacking: &Lacking,
 ) -> Result<Pruned> {
     let Removal {
         victims,
@@ -160,7 +179,14 @@ pub(crate) async fn remove(
         return Err(Error::new(ErrorKind::Busy, what).retry_as(Retry::Now));
     }
     let pruned = Pruned::new(requests, jobs, vms, number(first, 0)?, false);
-    ledger::forget(session, prefix, &ids).await?;
+    if !ledger::forget(session, prefix, &ids).await?
+        && let Some(held_back) = lacking.to_forget.pass()
+    {
+        tracing::warn!(
+            held_back,
+            "no right to delete from refusals: those of pruned jobs stay; grant it"
+        );
+    }
     let may_note: bool = get(first, 2)?;
     let mut latest = Vec::new();
     for row in &gone {
@@ -173,8 +199,9 @@ pub(crate) async fn remove(
     }
     if may_note {
         raise_horizon(session, prefix, &latest).await?;
-    } else {
+    } else if let Some(held_back) = lacking.to_note.pass() {
         tracing::warn!(
+            held_back,
             "no right to change persist_meta: who watches is not told what this prune took away; grant it"
         );
     }

@@ -42,6 +42,24 @@ impl Readers {
         until: Instant,
         work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T> {
+        self.in_role(Role::Reader, until, work).await
+    }
+
+    /// Runs work on a connection that may write, made for it, in the place of one of them: for what the writer need not wait for.
+    pub(crate) async fn beside_the_writer<T: Send + 'static>(
+        &self,
+        until: Instant,
+        work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T> {
+        self.in_role(Role::Writer, until, work).await
+    }
+
+    async fn in_role<T: Send + 'static>(
+        &self,
+        role: Role,
+        until: Instant,
+        work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T> {
         let waiter = self.meter.waiter();
         let permit = match timeout_at(until.into(), Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
@@ -61,14 +79,15 @@ impl Readers {
         let task = tokio::task::spawn_blocking(move || {
             // Given back last, when the connection is.
             let _permit = (in_use, permit);
-            let ready = idle.lock().pop();
+            let ready = idle.lock().pop_if(|_| role == Role::Reader);
             let mut session = match ready {
                 Some(session) => session,
-                None => Session::open(&source, Role::Reader, until)
-                    .map_err(|failed| failed.classified(Phase::Open))?,
+                None => {
+                    Session::open(&source, role, until).map_err(|failed| failed.classified(Phase::Open))?
+                }
             };
             let result = session.read(until, work);
-            if !session.is_spoiled {
+            if role == Role::Reader && !session.is_spoiled {
                 idle.lock().push(session);
             }
             result

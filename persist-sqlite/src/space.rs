@@ -37,7 +37,7 @@ pub(crate) enum Given {
 }
 
 /// Gives back free pages, each step between the flushes of others; then, at the end of what freed much, moves the log into the
-/// file, which is when that gets shorter. A file that was made without the possibility stays as long as it is.
+/// file, beside them as far as it can, which is when that gets shorter. A file that was made without the possibility stays as long as it is.
 ///
 /// What it did not come to by the end of its time the next one does.
 ///
@@ -63,7 +63,13 @@ pub(crate) async fn give_back(store: &Store, given: Given, end: Instant) -> Core
         done += pages;
     }
     let ends_much = matches!(given, Given::All { is_part } if is_part || done >= MUCH);
-    if ends_much && free > 0 && store.path().is_some() && left() > LEAST {
+    // A rollback journal leaves nothing to be moved.
+    if !ends_much || free == 0 || left() <= LEAST || !store.read("prune", left(), has_log).await? {
+        return Ok(());
+    }
+    // Most of it beside the updates of others; what they wait for is the rest of it.
+    store.beside("prune", left(), move_what_can_be).await?;
+    if left() > LEAST {
         store.alone("prune", left(), move_log).await?;
     }
     Ok(())
@@ -89,6 +95,16 @@ fn one_step(connection: &Connection, most: u32) -> Result<bool, Failed> {
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     Ok(true)
+}
+
+fn has_log(connection: &Connection) -> Result<bool, Failed> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    Ok(mode == "wal")
+}
+
+/// What nobody reads in the file, and as long as nobody else moves it.
+pub(crate) fn move_what_can_be(connection: &Connection) -> Result<(), Failed> {
+    Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
 }
 
 /// All of the log, where nobody reads what is older; else as much as can be.

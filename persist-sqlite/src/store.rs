@@ -124,6 +124,21 @@ impl Store {
         result.map_err(|error| error.during(operation))
     }
 
+    /// Runs work that writes, and that nobody who writes has to wait for. None in memory.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<Option<T>> {
+        self.refuse_closed(operation)?;
+        let (Some(readers), Some(_)) = (&self.readers, &self.worker) else {
+            return Ok(None);
+        };
+        let result = readers.beside_the_writer(end_of(deadline), work).await;
+        result.map(Some).map_err(|error| error.during(operation))
+    }
+
     /// Merges a chunk.
     pub(crate) async fn merge(&self, claims: Vec<Claim>, times: Times) -> Result<Vec<Outcome>> {
         match &self.worker {

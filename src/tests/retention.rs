@@ -5,12 +5,16 @@
     reason = "a test fails by panicking, also in its own functions"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use persist_core::layer::{Fault, Faults, Faulty};
+use persist_memory::MemoryBackend;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::flaky::until;
 use crate::*;
 
 const NAMED: &str = "memory:retention-";
@@ -34,6 +38,12 @@ async fn left(persist: &Persist) -> usize {
         .unwrap()
         .items
         .len()
+}
+
+/// A job that ended an hour ago, the n-th of some.
+fn ended(n: u128) -> JobUpdate {
+    let at = SystemClock.now() - TimeDelta::hours(1) + TimeDelta::seconds(i64::try_from(n).unwrap());
+    JobUpdate::new(Uuid::from_u128(n), JobState::Succeeded).at(at)
 }
 
 fn all() -> Retention {
@@ -90,10 +100,6 @@ async fn a_rate_holds_and_who_is_asked_to_stop_while_it_rests_removes_no_more() 
 #[tokio::test(start_paused = true)]
 async fn a_run_goes_on_where_its_last_batch_ended() {
     let persist = store("place", 0).await;
-    let ended = |n: u128| {
-        let at = SystemClock.now() - TimeDelta::hours(1) + TimeDelta::seconds(i64::try_from(n).unwrap());
-        JobUpdate::new(Uuid::from_u128(n), JobState::Succeeded).at(at)
-    };
     for n in 10..30 {
         persist.record_job_state(ended(n)).await.unwrap();
     }
@@ -116,6 +122,40 @@ async fn a_run_goes_on_where_its_last_batch_ended() {
     assert_eq!(left(&persist).await, 2, "what came behind it is for the next run");
     let next = all().run(&*persist.backend(), &SystemClock, |_| true).await;
     assert_eq!(next.unwrap().requests, 1);
+}
+
+/// The last call that fails.
+const FAILING: u64 = 40;
+
+#[tokio::test(start_paused = true)]
+async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_help() {
+    for (retry, goes_on) in [(Retry::Later, true), (Retry::Never, false)] {
+        let store: Arc<dyn PersistBackend> = Arc::new(MemoryBackend::new());
+        let over = async |backend| Persist::builder_over(backend).connect().await.unwrap();
+        let persist = over(Arc::clone(&store)).await;
+        for n in 10..30 {
+            persist.record_job_state(ended(n)).await.unwrap();
+        }
+        // The second batch, however often one run tries it.
+        let faults = (2..=FAILING).fold(Faults::default().retried(retry), |faults, call| {
+            faults.at(call, Fault::FailBefore)
+        });
+        let faulty = Arc::new(Faulty::new(store, faults));
+        let pruner = over(Arc::clone(&faulty) as Arc<dyn PersistBackend>).await;
+        let task = all().batch(5).per_second(1).start(&pruner);
+        until("it fails in the middle", async || faulty.struck() > 0).await;
+        persist.record_job_state(ended(1)).await.unwrap();
+        let is_there = async |n| persist.job(Uuid::from_u128(n)).await.unwrap().is_some();
+        until("it is done", async || !is_there(29).await).await;
+        assert_eq!(is_there(1).await, goes_on, "{retry:?}: what came behind it");
+        tokio::time::sleep(Duration::from_secs(7_200)).await;
+        assert_eq!(
+            left(&persist).await,
+            0,
+            "{retry:?}: after one that ended the next begins anew"
+        );
+        task.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! The roles of `docs/roles.sql`, each with the rights that it needs and no more.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its own functions"
+)]
+
 use persist::{ErrorKind, JobQuery, JobState, OnUnavailable, Persist, PersistExt as _, Prune};
 use persist_tests::cluster::{self, Cluster, Options};
 use persist_tests::{place, process, sample};
@@ -39,6 +44,7 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
     cluster::sql(&database, revoke).await;
     let pruned = app.prune(&Prune::default().ids([sample::id(2)])).await.unwrap();
     assert_eq!((pruned.jobs, pruned.events), (1, 1));
+    told_once(&url_of("persist_app"), &app, "no right to change persist_meta").await;
     let ended = sample::job(2, JobState::Succeeded);
     assert_eq!(app.record_job_state(ended).await.unwrap(), sample::CREATED);
     place::fold_holds(&app.backend()).await;
@@ -93,6 +99,12 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
         .await
         .unwrap();
     assert_eq!(pruned.jobs, 1);
+    told_once(
+        &url_of("persist_app"),
+        &pruner,
+        "no right to delete from refusals",
+    )
+    .await;
     pruner
         .record_job_state(sample::job(4, JobState::Queued))
         .await
@@ -108,4 +120,27 @@ async fn the_owner_migrates_the_app_writes_and_the_reader_reads() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth, "{error:?}");
     reader.close().await.unwrap();
+}
+
+/// What a run of several batches says of a right that it lacks.
+async fn told_once(url: &str, writer: &Persist, line: &str) {
+    for n in [11, 12, 13] {
+        let ended = sample::job(n, JobState::Lost);
+        writer.record_job_state(ended).await.unwrap();
+    }
+    let prune = [
+        "--database-url",
+        url,
+        "prune",
+        "--state",
+        "lost",
+        "--batch",
+        "1",
+        "--yes",
+    ];
+    let ran = process::run(&mut process::persist(prune)).ok();
+    assert_eq!(ran.stderr.matches(line).count(), 1, "{}", ran.stderr);
+    for n in [11, 12, 13] {
+        assert!(writer.job(sample::id(n)).await.unwrap().is_none());
+    }
 }

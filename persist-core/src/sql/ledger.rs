@@ -39,7 +39,12 @@ pub fn keep(dialect: Dialect, prefix: &str) -> String {
         ),
     };
     let columns = REFUSAL_COLUMNS.join(", ");
-    let slot = slot_of(prefix, "u");
+    let mut slot = slot_of(prefix, "u");
+    if dialect == Dialect::Postgres {
+        // differs: a prune that has removed the slot and not committed is waited for, and one that comes later sees what is kept
+        // here; or else that would stay for ever.
+        slot.push_str(" FOR KEY SHARE");
+    }
     // The time is taken before a row that another one writes is waited for: it must not go back.
     format!(
         "INSERT INTO {prefix}{REFUSALS} AS r ({columns}) SELECT u.*, c.now, c.now FROM {source}, \

@@ -1,11 +1,16 @@
 //! Files that get shorter.
 
 use std::fs;
+use std::sync::{Arc, mpsc};
 
 use persist_core::{JobState, PersistBackend as _, Prune};
+use tokio::sync::oneshot;
 
-use super::{Place, claim, id, job};
+use super::{PATIENCE, Place, claim, config, id, job};
 use crate::SqliteBackend;
+use crate::space::move_what_can_be;
+use crate::store::Store;
+use crate::worker::Times;
 
 /// Of these jobs all but each tenth end.
 async fn filled(backend: &SqliteBackend, jobs: u32) {
@@ -113,4 +118,48 @@ async fn a_reader_holds_up_the_file_and_nobody_else() {
     backend.close().await.unwrap();
     let after = length(&place, "");
     assert!(after * 3 < before, "{before} bytes became {after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moves_the_log_holds_no_writer_up_and_is_waited_for_when_all_is_closed() {
+    let place = Place::new();
+    place.migrated().await.close().await.unwrap();
+    let store = Arc::new(Store::open(&config(place.url("rw"))).await.unwrap());
+    let write = async || {
+        let sql = "INSERT INTO persist_meta (key, value) VALUES (hex(randomblob(9)), '')";
+        let times = Times::within(PATIENCE);
+        let written = store.write("test", times, |connection| Ok(connection.execute(sql, [])?));
+        written.await.unwrap()
+    };
+    write().await;
+    let (is_at_work, at_work) = oneshot::channel();
+    let (goes_on, go_on) = mpsc::channel();
+    let moving = tokio::spawn({
+        let store = Arc::clone(&store);
+        let work = move |connection: &_| {
+            move_what_can_be(connection)?;
+            is_at_work.send(()).unwrap();
+            go_on.recv().unwrap();
+            Ok(())
+        };
+        async move { store.beside("test", PATIENCE, work).await }
+    });
+    at_work.await.unwrap();
+    assert_eq!(write().await, 1);
+    let closing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.close().await }
+    });
+    while store.refuse_closed("test").is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!closing.is_finished());
+    goes_on.send(()).unwrap();
+    assert_eq!(moving.await.unwrap().unwrap(), Some(()));
+    closing.await.unwrap();
+    assert_eq!(
+        length(&place, "-wal"),
+        0,
+        "who writes was the last, and took the log along"
+    );
 }

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use persist::{Persist, WatchQuery};
 use persist_core::{
     ChangePosition, ChangeQuery, Changes, ErrorKind, JobState, PersistBackend, Prune, Result,
 };
-use persist_tests::place::{Database, Place};
-use persist_tests::{process, sample};
+use persist_tests::place::{self, Database, Place};
+use persist_tests::{cluster, process, sample};
 
 fn of(backend: &Arc<dyn PersistBackend>) -> &dyn Changes {
     backend.changes().unwrap()
@@ -66,6 +67,49 @@ async fn without_a_valid_index_it_can_not_be_watched_and_says_what_to_do() {
         assert_eq!(kind(refused), expected, "{statement}");
         assert_eq!(kind(changes.now().await), expected, "{statement}");
     }
+    backend.close().await.unwrap();
+}
+
+/// A row that says so stands for Citus itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_citus_all_but_watching_works() {
+    let database = cluster::shared().fresh_database_url().await;
+    let place = Place::at(format!("{database}?persist_schema=ci"));
+    let citus = "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion) \
+                 VALUES (99999, 'citus', 10, 'public'::regnamespace, false, '13.0')";
+    place.execute(citus).await;
+    let backend = place.migrated().await.unwrap();
+    let persist = Persist::builder(Some(place.url().to_owned())).connect();
+    let persist = persist.await.unwrap();
+    let changes = of(&backend);
+    let refused = [
+        changes.now().await.map(drop),
+        changes.since(&ChangeQuery::default()).await.map(drop),
+        persist.watch(WatchQuery::default()).await.map(drop),
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        assert!(error.to_string().contains("can't be watched"), "{error}");
+    }
+    queue(&backend, [1, 2]).await;
+    let failed = sample::job(1, JobState::Failed);
+    assert_eq!(persist.record_job_state(failed).await.unwrap(), sample::MOVED);
+    for dry_run in [true, false] {
+        let prune = Prune::default().states([JobState::Failed]).dry_run(dry_run);
+        let pruned = backend.prune(&prune).await.unwrap();
+        assert_eq!((pruned.requests, pruned.jobs, pruned.events), (1, 1, 2));
+    }
+    let left = backend.jobs(&persist_core::JobQuery::default()).await.unwrap();
+    assert_eq!(left.items.len(), 1);
+    place::fold_holds(&backend).await;
+    // It is asked each time, as long as the answer is no.
+    place
+        .execute("DELETE FROM pg_extension WHERE extname = 'citus'")
+        .await;
+    assert_eq!(kind(changes.now().await), None);
+    persist.watch(WatchQuery::default()).await.unwrap();
+    persist.close().await.unwrap();
     backend.close().await.unwrap();
 }
 
