@@ -2,8 +2,8 @@
 
 use persist::shown::span;
 use persist::{
-    Clock, Cursor, JobQuery, JobState, Order, OrphanKind, OrphanQuery, Result, StateTable, TimeRange,
-    VmQuery, VmState, limits,
+    Clock, Cursor, JobQuery, JobState, Order, OrphanKind, OrphanQuery, RefusalQuery, Result, StateTable,
+    TimeRange, VmQuery, VmState, limits,
 };
 use uuid::Uuid;
 
@@ -131,6 +131,7 @@ const OF_VMS: [&str; 9] = [
     "state", "job", "name", "backend", "since", "until", "order", "limit", "after",
 ];
 const OF_ORPHANS: [&str; 5] = ["kind", "actor", "grace", "limit", "after"];
+const OF_REFUSALS: [&str; 3] = ["job", "limit", "after"];
 
 pub(crate) fn jobs(query: Option<&str>, clock: &dyn Clock, rows: For) -> Answer<Filter<JobQuery>> {
     let params = Params::parse(query, &OF_JOBS)?;
@@ -193,6 +194,16 @@ pub(crate) fn orphans(query: Option<&str>, rows: For) -> Answer<Filter<OrphanQue
         asked.check()?,
         &OF_ORPHANS[..4],
     )?)
+}
+
+/// Refusals, and the id of a job or its beginning, of which the store knows whether it names one.
+pub(crate) fn refusals(query: Option<&str>) -> Answer<(RefusalQuery, Option<String>)> {
+    let params = Params::parse(query, &OF_REFUSALS)?;
+    let asked = RefusalQuery::default()
+        .limit(For::Program.limit(&params)?)
+        .after(params.after()?);
+    asked.check()?;
+    Ok((asked, params.text("job")?))
 }
 
 /// All that seem to be left alone, to count them.

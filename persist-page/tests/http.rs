@@ -9,6 +9,8 @@ mod away;
 mod lists;
 #[path = "http/live.rs"]
 mod live;
+#[path = "http/refused.rs"]
+mod refused;
 #[path = "http/served.rs"]
 mod served;
 
@@ -21,7 +23,7 @@ use persist_page::{LOOPBACK, Options};
 use serde_json::{Value, json};
 
 /// Every address that answers about the store.
-const ADDRESSES: [&str; 13] = [
+const ADDRESSES: [&str; 14] = [
     "/",
     "/jobs",
     "/jobs/0190c2f4-0001",
@@ -33,6 +35,7 @@ const ADDRESSES: [&str; 13] = [
     "/api/v1/jobs/0190c2f4-0001",
     "/api/v1/vms",
     "/api/v1/orphans",
+    "/api/v1/refusals",
     "/api/v1/stats",
     "/api/v1/health",
 ];
@@ -146,26 +149,6 @@ async fn a_beginning_of_an_id_opens_its_job_or_tells_the_candidates() {
         early.body.contains("Only its VMs have reported"),
         "{}",
         early.body
-    );
-}
-
-#[tokio::test]
-async fn what_was_refused_is_told_with_what_stands() {
-    let site = Site::filled().await;
-    let second = JobUpdate::new(id(4), JobState::Failed).reason("it came second");
-    site.record(second.clone()).await;
-    site.record(second).await;
-    // The facade keeps it a moment later.
-    let end = tokio::time::Instant::now() + Duration::from_secs(30);
-    while site.json("/api/v1/jobs/0190c2f4-0004").await["refusals"] == json!([]) {
-        assert!(tokio::time::Instant::now() < end, "it is never kept");
-        tokio::task::yield_now().await;
-    }
-    let page = site.get("/jobs/0190c2f4-0004").await;
-    let refused = page.body.split_once("id=\"refused\"").unwrap().1;
-    assert!(
-        refused.contains("it came second") && refused.contains("succeeded"),
-        "{refused}"
     );
 }
 

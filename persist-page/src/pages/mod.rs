@@ -15,7 +15,7 @@ use axum::response::IntoResponse as _;
 use persist::{Cursor, time};
 
 pub(crate) use health::health;
-pub(crate) use job::{find, id_of, job, none, resolve, story};
+pub(crate) use job::{find, id_of, job, named, none, resolve, story};
 pub(crate) use jobs::jobs;
 pub(crate) use lost::lost;
 pub(crate) use orphans::{orphans, unsupported};

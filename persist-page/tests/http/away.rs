@@ -19,7 +19,14 @@ async fn a_store_that_fails_is_503_with_its_cause_and_never_an_empty_list() {
     let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, faults));
     let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
     let site = Site::over(persist.connect().await.unwrap(), Options::default());
-    away(&site, &["/orphans", "/api/v1/orphans", "/api/v1/events", "/live"]).await;
+    let but = [
+        "/orphans",
+        "/api/v1/orphans",
+        "/api/v1/refusals",
+        "/api/v1/events",
+        "/live",
+    ];
+    away(&site, &but).await;
     assert_eq!(
         site.get("/healthz").await.status,
         200,
@@ -31,7 +38,7 @@ async fn a_store_that_fails_is_503_with_its_cause_and_never_an_empty_list() {
     away(&closed, &[]).await;
 
     let off = Site::over(Persist::new(None).await.unwrap(), Options::default());
-    away(&off, &["/orphans", "/api/v1/orphans"]).await;
+    away(&off, &["/orphans", "/api/v1/orphans", "/api/v1/refusals"]).await;
 }
 
 /// Of every address but those whose power has no faults.
