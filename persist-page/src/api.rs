@@ -99,7 +99,7 @@ pub(crate) async fn health(State(app): State<App>) -> Answer {
     match look(&app).await {
         (Some(health), None) => json(&health),
         (_, Some(failure)) => Err(failure),
-        (None, None) => Err(Failure::busy("the store did not say how it is")),
+        (None, None) => Err(Failure::timed_out("the store did not say how it is")),
     }
 }
 

@@ -207,9 +207,13 @@ async fn there_are_so_many_streams_and_one_that_ends_makes_room() {
             "{path}"
         );
         let told: Value = serde_json::from_str(&third.body).unwrap();
-        assert_eq!(told["kind"], "busy");
+        assert_eq!(told["kind"], "too_many");
     }
+    let page = site.get("/").await;
+    let why = "data-full=\"2 live streams are open, as many as there may be\"";
+    assert!(page.body.contains(why), "{}", page.body);
     drop(first);
+    assert!(!site.get("/").await.body.contains("data-full"));
     let _again = Stream::of(site.response(Method::GET, "/live", &[]).await);
     end.send_replace(true);
     assert!(

@@ -37,6 +37,31 @@ async fn a_request_that_waits_too_long_is_told_so() {
     }
 }
 
+#[tokio::test]
+async fn who_finds_no_place_is_told_so_while_there_is_time() {
+    let driver = open(&"memory:".parse().unwrap(), &persist::OpenOptions::default())
+        .await
+        .unwrap();
+    let frozen = Faults::seeded(1).rate(1.0, Fault::FreezeBefore);
+    let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, frozen));
+    let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
+    let options = Options::default().requests(1).within(Duration::from_millis(400));
+    let site = Site::over(persist.connect().await.unwrap(), options);
+    for (path, told) in [
+        ("/jobs", "Too many at a time"),
+        ("/api/v1/jobs", "\"kind\":\"too_many\""),
+    ] {
+        let mut first = std::pin::pin!(site.get("/vms"));
+        // It has the one place, for a little less than who comes then would have in all.
+        assert!(timeout(Duration::from_millis(100), &mut first).await.is_err());
+        let (second, first) = tokio::join!(biased; site.get(path), first);
+        assert_eq!(second.status, 503, "{path}: {}", second.body);
+        assert!(second.body.contains(told), "{path}: {}", second.body);
+        assert_eq!(second.header("retry-after"), "5", "{path}");
+        assert!(first.body.contains("timeout"), "{}", first.body);
+    }
+}
+
 async fn get_all(stream: &mut TcpStream, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
