@@ -5,6 +5,8 @@
 mod asked;
 #[path = "http/away.rs"]
 mod away;
+#[path = "http/bounds.rs"]
+mod bounds;
 #[path = "http/lists.rs"]
 mod lists;
 #[path = "http/live.rs"]
@@ -61,6 +63,16 @@ async fn every_address_answers_with_its_headers_and_only_to_reads() {
         assert_eq!(answer.header("content-security-policy"), POLICY, "{path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+        for name in ["cross-origin-resource-policy", "cross-origin-opener-policy"] {
+            assert_eq!(answer.header(name), "same-origin", "{path}");
+        }
+        let kept = if path.starts_with("/assets/") {
+            "no-cache"
+        } else {
+            "no-store"
+        };
+        assert_eq!(answer.header("cache-control"), kept, "{path}");
         let kind = answer.header("content-type");
         let is_json = path.starts_with("/api/") || path == "/readyz";
         assert_eq!(kind.starts_with("application/json"), is_json, "{path}: {kind}");
@@ -84,8 +96,9 @@ async fn every_address_answers_with_its_headers_and_only_to_reads() {
             assert_eq!(refused.header("content-security-policy"), POLICY);
         }
     }
-    let with_body = site.ask(Method::GET, "/", &[("content-length", "7")]).await;
-    assert_eq!(with_body.status, 413);
+    for body in [("content-length", "7"), ("transfer-encoding", "chunked")] {
+        assert_eq!(site.ask(Method::GET, "/", &[body]).await.status, 413, "{body:?}");
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,25 @@ async fn of_many_orchestrators_those_of_now_are_shown() {
 }
 
 #[tokio::test]
+async fn orphans_are_walked() {
+    let site = Site::filled().await;
+    for name in ["left-1", "left-2", "left-3"] {
+        site.record(VmUpdate::new(id(4), name, VmState::Running)).await;
+    }
+    let all = site.json("/api/v1/orphans?grace=0s").await;
+    let all = all["items"].as_array().unwrap();
+    assert_eq!(all.len(), 3, "{all:?}");
+    let (mut path, mut walked) = ("/api/v1/orphans?grace=0s&limit=1".to_owned(), Vec::new());
+    while walked.len() <= all.len() {
+        let page = site.json(&path).await;
+        walked.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/orphans?grace=0s&limit=1&after={next}");
+    }
+    assert_eq!(&walked, all);
+}
+
+#[tokio::test]
 async fn a_group_leads_to_the_jobs_that_were_counted() {
     let site = Site::filled().await;
     let lead = "href=\"/?repo_url=https%3A%2F%2Fgit.example.org%2Facme%2Fapp.git";
