@@ -93,11 +93,24 @@ impl<Q> Filter<Q> {
         said.map(|(_, text)| text.clone()).unwrap_or_default()
     }
 
-    /// Whether any row is left out on purpose.
-    pub(crate) fn is_narrow(&self) -> bool {
+    /// What of the address leaves rows out on purpose.
+    fn narrowing(&self) -> impl Iterator<Item = &(&'static str, String)> {
         self.said
             .iter()
-            .any(|(name, _)| !matches!(*name, "limit" | "order"))
+            .filter(|(name, _)| !matches!(*name, "limit" | "order"))
+    }
+
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.narrowing().next().is_some()
+    }
+
+    /// The same in words, above a form that stays closed: the rows come first.
+    pub(crate) fn narrowed(&self) -> String {
+        let words = self.narrowing().map(|(name, text)| match *name {
+            "state" | "kind" => text.clone(),
+            name => format!("{name} {text}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// The address of this list from its beginning.
@@ -227,6 +240,8 @@ mod tests {
         assert_eq!(filter.beginning(), address);
         assert_eq!(filter.next(&Cursor::from_text("c")), format!("{address}&after=c"));
         assert!(filter.is_narrow());
+        let told = "failed, lost, repo_url https://git.example.org/a.git, since 7d";
+        assert_eq!(filter.narrowed(), told);
         assert!(!jobs(None, &SystemClock, For::Page).unwrap().is_narrow());
     }
 
