@@ -23,7 +23,7 @@ before it, and name its host here:
   persist serve --host ci.example.org
 
 Pages: / /jobs/ID /vms /orphans /stats /health. The same as JSON: /api/v1/jobs, /api/v1/jobs/ID, and
-so on; /api/v1/events (server-sent events). Probes: /healthz, /readyz, /metrics.
+so on; /api/v1/refusals, /api/v1/events (server-sent events). Probes: /healthz, /readyz, /metrics.
 
 Example: the pages of a store on another port
   persist --database-url sqlite://ci.db serve --listen 127.0.0.1:9000";

@@ -63,6 +63,7 @@
   const after = Math.min(5000, period); // Milliseconds to the next look after one that failed.
   let round = 0, asking = false, again = false, fine = true; // Of looks; another round lets go of what the last one asked.
   let last = -between, timer = 0, due = 0; // When one began, and when the next one does.
+  let full = document.body.dataset.full; // Why there may be no stream.
   let stream = null, tries = 0, seen = ""; // What tells of changes, and the time of the last one.
 
   const soon = (wait) => {
@@ -100,6 +101,7 @@
     if (!fine && !stream) say("wait", "Connecting.");
     fine = true;
     // A place of before may be far back, or of a store that was replaced: it goes on where this page was made.
+    full = page.body.dataset.full;
     const place = page.body.dataset.live;
     if (!stream && place) follow(place);
     live();
@@ -156,7 +158,7 @@
     leave();
     const wait = Math.min(60, 3 * 2 ** tries);
     tries += 1;
-    if (fine) say(state, state === "off" ? `Not live: no stream to be had; trying again in ${wait} s.` : "Not live: connecting again.");
+    if (fine) say(state, state === "off" ? `Not live: ${full || "no stream to be had"}; trying again in ${wait} s.` : "Not live: connecting again.");
     soon(wait * 1000);
   };
   // A browser has six connections for one server, and a page that nobody sees must not hold one of them.

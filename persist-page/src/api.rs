@@ -4,8 +4,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use persist::PersistExt as _;
 use persist::shown::visible::visible_json;
+use persist::{Error, ErrorKind, PersistExt as _};
 use serde::Serialize;
 
 use crate::app::App;
@@ -76,6 +76,17 @@ pub(crate) async fn orphans(State(app): State<App>, RawQuery(query): RawQuery) -
     json(&owners.orphans(&filter.query).await?)
 }
 
+pub(crate) async fn refusals(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
+    let (mut query, job) = filter::refusals(query.as_deref())?;
+    let none = || Error::new(ErrorKind::Unsupported, "this store keeps no account of refusals");
+    let ledger = app.backend.ledger().ok_or_else(none)?;
+    if let Some(job) = job {
+        // Looked for also where the id is whole: of a mistyped one it would seem that nothing was refused.
+        query.request_id = Some(pages::named(&app, &job).await?);
+    }
+    json(&ledger.refusals(&query).await?)
+}
+
 pub(crate) async fn stats(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let params = Params::parse(query.as_deref(), &pages::STATS_PARAMETERS)?;
     let (query, groups) = pages::stats_asked(&app, &params)?;
@@ -88,7 +99,7 @@ pub(crate) async fn health(State(app): State<App>) -> Answer {
     match look(&app).await {
         (Some(health), None) => json(&health),
         (_, Some(failure)) => Err(failure),
-        (None, None) => Err(Failure::busy("the store did not say how it is")),
+        (None, None) => Err(Failure::timed_out("the store did not say how it is")),
     }
 }
 

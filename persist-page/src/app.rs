@@ -44,6 +44,12 @@ impl App {
         self.options.clock.now()
     }
 
+    /// Why there is no live stream, where all of them are taken.
+    pub(crate) fn no_seat(&self) -> String {
+        let most = self.options.subscribers;
+        format!("{most} live streams are open, as many as there may be")
+    }
+
     /// From where a page that is made now is to be followed; `None` where it can't be. Asked before the page reads, so that what
     /// comes meanwhile is told.
     pub(crate) async fn followed_from(&self) -> Option<Cursor> {

@@ -13,6 +13,9 @@ use persist::{Error, ErrorKind};
 pub(crate) const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 static LINE: LazyLock<OncePer> = LazyLock::new(|| OncePer::new(BETWEEN_WARNINGS));
 
+/// The word of a request for which there was no place.
+pub(crate) const TOO_MANY: &str = "too_many";
+
 /// Why a request has no other answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
@@ -55,12 +58,12 @@ impl Failure {
         }
     }
 
-    /// Too many at a time.
-    pub(crate) fn busy(text: impl Into<String>) -> Self {
-        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text);
+    /// Too many at a time here; a store that is busy has a word of its own.
+    pub(crate) fn too_many(text: impl Into<String>) -> Self {
+        let crowd = Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY, text);
         Self {
             retry_after: Some(5),
-            ..busy
+            ..crowd
         }
     }
 }
@@ -169,6 +172,10 @@ mod tests {
             let failure = Failure::from(Error::new(kind, "what"));
             assert_eq!(failure.status.as_u16(), status, "{kind:?}");
             assert_eq!(failure.kind, kind.name());
+            assert_ne!(
+                failure.kind, TOO_MANY,
+                "a store that is busy is no crowd of readers"
+            );
         }
     }
 

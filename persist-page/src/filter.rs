@@ -2,8 +2,8 @@
 
 use persist::shown::span;
 use persist::{
-    Clock, Cursor, JobQuery, JobState, Order, OrphanKind, OrphanQuery, Result, StateTable, TimeRange,
-    VmQuery, VmState, limits,
+    Clock, Cursor, JobQuery, JobState, Order, OrphanKind, OrphanQuery, RefusalQuery, Result, StateTable,
+    TimeRange, VmQuery, VmState, limits,
 };
 use uuid::Uuid;
 
@@ -93,11 +93,24 @@ impl<Q> Filter<Q> {
         said.map(|(_, text)| text.clone()).unwrap_or_default()
     }
 
-    /// Whether any row is left out on purpose.
-    pub(crate) fn is_narrow(&self) -> bool {
+    /// What of the address leaves rows out on purpose.
+    fn narrowing(&self) -> impl Iterator<Item = &(&'static str, String)> {
         self.said
             .iter()
-            .any(|(name, _)| !matches!(*name, "limit" | "order"))
+            .filter(|(name, _)| !matches!(*name, "limit" | "order"))
+    }
+
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.narrowing().next().is_some()
+    }
+
+    /// The same in words, above a form that stays closed: the rows come first.
+    pub(crate) fn narrowed(&self) -> String {
+        let words = self.narrowing().map(|(name, text)| match *name {
+            "state" | "kind" => text.clone(),
+            name => format!("{name} {text}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// The address of this list from its beginning.
@@ -131,6 +144,7 @@ const OF_VMS: [&str; 9] = [
     "state", "job", "name", "backend", "since", "until", "order", "limit", "after",
 ];
 const OF_ORPHANS: [&str; 5] = ["kind", "actor", "grace", "limit", "after"];
+const OF_REFUSALS: [&str; 3] = ["job", "limit", "after"];
 
 pub(crate) fn jobs(query: Option<&str>, clock: &dyn Clock, rows: For) -> Answer<Filter<JobQuery>> {
     let params = Params::parse(query, &OF_JOBS)?;
@@ -195,6 +209,16 @@ pub(crate) fn orphans(query: Option<&str>, rows: For) -> Answer<Filter<OrphanQue
     )?)
 }
 
+/// Refusals, and the id of a job or its beginning, of which the store knows whether it names one.
+pub(crate) fn refusals(query: Option<&str>) -> Answer<(RefusalQuery, Option<String>)> {
+    let params = Params::parse(query, &OF_REFUSALS)?;
+    let asked = RefusalQuery::default()
+        .limit(For::Program.limit(&params)?)
+        .after(params.after()?);
+    asked.check()?;
+    Ok((asked, params.text("job")?))
+}
+
 /// All that seem to be left alone, to count them.
 pub(crate) fn all_orphans(limit: u32) -> OrphanQuery {
     let grace = span::parse_span(GRACE).unwrap_or_default();
@@ -216,6 +240,8 @@ mod tests {
         assert_eq!(filter.beginning(), address);
         assert_eq!(filter.next(&Cursor::from_text("c")), format!("{address}&after=c"));
         assert!(filter.is_narrow());
+        let told = "failed, lost, repo_url https://git.example.org/a.git, since 7d";
+        assert_eq!(filter.narrowed(), told);
         assert!(!jobs(None, &SystemClock, For::Page).unwrap().is_narrow());
     }
 

@@ -96,19 +96,20 @@ fn refused(app: &App, request: &Request) -> Option<Failure> {
     None
 }
 
-/// So many at a time, and so long each with its waiting: around all that asks the store.
+/// So many at a time, and so long each with its waiting: around all that asks the store. Half of the time is for waiting: by the end
+/// of all of it whoever is before has ended too, and who then gets a place would have no time left, and would blame the store.
 pub(crate) async fn bound(State(app): State<App>, request: Request, next: Next) -> Response {
     let within = app.options.within;
-    let until = Instant::now() + within;
-    let Ok(place) = timeout_at(until, app.places.acquire()).await else {
+    let (begun, waiting) = (Instant::now(), within / 2);
+    let Ok(place) = timeout_at(begun + waiting, app.places.acquire()).await else {
         let most = app.options.requests;
         let what = format!(
-            "{most} requests are under way, as many as there may be, and none ended within {within:?}"
+            "{most} requests are under way, as many as there may be, and no place came free within {waiting:?}"
         );
-        return Failure::busy(what).into_response();
+        return Failure::too_many(what).into_response();
     };
     // It was let in: what it then waits for is the store.
-    let answered = timeout_at(until, next.run(request)).await;
+    let answered = timeout_at(begun + within, next.run(request)).await;
     drop(place);
     answered.unwrap_or_else(|_| {
         Failure::timed_out(format!("the store did not answer within {within:?}")).into_response()

@@ -51,5 +51,12 @@ mod tests {
             assert!(!asked(host), "{host}");
         }
         assert!(!is_asked(&hosts, &Uri::from_static("/"), &HeaderMap::new()));
+        // A whole address counts before the header, and of two headers neither does.
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "localhost".parse().unwrap());
+        let whole = |uri| is_asked(&hosts, &Uri::from_static(uri), &headers);
+        assert!(whole("http://localhost:8080/") && !whole("http://evil.example/"));
+        headers.append(header::HOST, "evil.example".parse().unwrap());
+        assert!(!is_asked(&hosts, &Uri::from_static("/"), &headers));
     }
 }

@@ -23,7 +23,7 @@
 //! | path | what |
 //! |---|---|
 //! | `/`, `/jobs/{id}`, `/vms`, `/orphans`, `/stats`, `/health` | pages; they work without scripts |
-//! | `/api/v1/jobs`, `/jobs/{id}`, `/vms`, `/orphans`, `/stats`, `/health` | the JSON of `persist --format json`, with its flags as parameters |
+//! | `/api/v1/jobs`, `/jobs/{id}`, `/vms`, `/orphans`, `/refusals`, `/stats`, `/health` | the JSON of `persist --format json`, with its flags as parameters |
 //! | `/api/v1/events` | what changes, as server-sent events with the lines of `persist watch`; `Last-Event-ID` goes on |
 //! | `/healthz`, `/readyz`, `/metrics` | the process lives; the store can be read; Prometheus, if [`Options::metrics`] is set |
 //!

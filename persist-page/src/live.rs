@@ -122,10 +122,7 @@ fn resumed(headers: &HeaderMap) -> Result<Option<WatchFrom>, Error> {
 
 async fn follow(app: &App, query: WatchQuery, wanted: Wanted, is_brief: bool) -> Answer {
     let permit = std::sync::Arc::clone(&app.seats).try_acquire_owned();
-    let permit = permit.map_err(|_| {
-        let most = app.options.subscribers;
-        Failure::busy(format!("{most} live streams are open, as many as there may be"))
-    })?;
+    let permit = permit.map_err(|_| Failure::too_many(app.no_seat()))?;
     let seat = Seat {
         watching: app.persist.watch(query).await?,
         _permit: permit,

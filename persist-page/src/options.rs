@@ -86,7 +86,7 @@ impl Options {
         self
     }
 
-    /// Most other requests at a time, 32 unless set; who comes beyond waits, no longer than a request may take.
+    /// Most other requests at a time, 32 unless set; who comes beyond waits, half as long as a request may take.
     #[must_use]
     pub fn requests(mut self, requests: usize) -> Self {
         self.requests = requests.max(1);

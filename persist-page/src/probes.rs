@@ -55,7 +55,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Answer {
             schema_version: health.schema_version.as_deref(),
         }),
         (_, failure) => {
-            let failure = failure.unwrap_or_else(|| Failure::busy("the store did not say how it is"));
+            let failure = failure.unwrap_or_else(|| Failure::timed_out("the store did not say how it is"));
             let mut response = lost(&failure);
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             Ok(response)

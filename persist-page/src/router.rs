@@ -26,6 +26,7 @@ pub fn router(persist: Persist, options: Options) -> Router {
         .route("/api/v1/jobs/{id}", get(api::job))
         .route("/api/v1/vms", get(api::vms))
         .route("/api/v1/orphans", get(api::orphans))
+        .route("/api/v1/refusals", get(api::refusals))
         .route("/api/v1/stats", get(api::stats))
         .route("/api/v1/health", get(api::health))
         .route("/api/v1/events", get(live::events))

@@ -4,7 +4,7 @@ use persist::{Cursor, Job, JobQuery, Order, Page, PersistBackend, Result, StateT
 use persist::{Vm, VmQuery, limits};
 
 /// Rows that one request looks at: some 60 ms of a local store. One that found too little goes on from there.
-const MOST_LOOKED_AT: u32 = 20_000;
+pub(crate) const MOST_LOOKED_AT: u32 = 20_000;
 
 /// A page of jobs. With filters that no index serves together the rows are walked and compared here: the store would walk all of
 /// its history for a commit that it does not have. Such a page may hold few rows, or none, and have a next one.

@@ -21,6 +21,7 @@ fn pages() -> Vec<(&'static str, String)> {
         ("jobs", "/".to_owned()),
         ("filtered", "/?state=failed&state=lost&since=7d".to_owned()),
         ("job", format!("/jobs/{}", id(BROKEN))),
+        ("refused", format!("/jobs/{}", id(57))),
         ("hostile", format!("/jobs/{}", id(HOSTILE))),
         ("vms", "/vms".to_owned()),
         ("orphans", "/orphans?grace=0s".to_owned()),
@@ -225,6 +226,15 @@ async fn every_page_is_sound_in_both_schemes_and_on_a_telephone() {
                 chrome.eval(over).await,
                 0,
                 "{name} at {width} is wider than its window"
+            );
+            let apart = "[...document.querySelectorAll('.gantt .line')].every((line) => {
+                const told = line.nextElementSibling.getBoundingClientRect();
+                return !told.width || line.getBoundingClientRect().right <= told.left;
+            })";
+            assert_eq!(
+                chrome.eval(apart).await,
+                true,
+                "{name} at {width} has texts over each other"
             );
             assert_eq!(
                 chrome.eval("window.broken").await,

@@ -5,10 +5,14 @@
 mod asked;
 #[path = "http/away.rs"]
 mod away;
+#[path = "http/bounds.rs"]
+mod bounds;
 #[path = "http/lists.rs"]
 mod lists;
 #[path = "http/live.rs"]
 mod live;
+#[path = "http/refused.rs"]
+mod refused;
 #[path = "http/served.rs"]
 mod served;
 
@@ -21,7 +25,7 @@ use persist_page::{LOOPBACK, Options};
 use serde_json::{Value, json};
 
 /// Every address that answers about the store.
-const ADDRESSES: [&str; 13] = [
+const ADDRESSES: [&str; 14] = [
     "/",
     "/jobs",
     "/jobs/0190c2f4-0001",
@@ -33,6 +37,7 @@ const ADDRESSES: [&str; 13] = [
     "/api/v1/jobs/0190c2f4-0001",
     "/api/v1/vms",
     "/api/v1/orphans",
+    "/api/v1/refusals",
     "/api/v1/stats",
     "/api/v1/health",
 ];
@@ -58,6 +63,16 @@ async fn every_address_answers_with_its_headers_and_only_to_reads() {
         assert_eq!(answer.header("content-security-policy"), POLICY, "{path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+        for name in ["cross-origin-resource-policy", "cross-origin-opener-policy"] {
+            assert_eq!(answer.header(name), "same-origin", "{path}");
+        }
+        let kept = if path.starts_with("/assets/") {
+            "no-cache"
+        } else {
+            "no-store"
+        };
+        assert_eq!(answer.header("cache-control"), kept, "{path}");
         let kind = answer.header("content-type");
         let is_json = path.starts_with("/api/") || path == "/readyz";
         assert_eq!(kind.starts_with("application/json"), is_json, "{path}: {kind}");
@@ -81,8 +96,9 @@ async fn every_address_answers_with_its_headers_and_only_to_reads() {
             assert_eq!(refused.header("content-security-policy"), POLICY);
         }
     }
-    let with_body = site.ask(Method::GET, "/", &[("content-length", "7")]).await;
-    assert_eq!(with_body.status, 413);
+    for body in [("content-length", "7"), ("transfer-encoding", "chunked")] {
+        assert_eq!(site.ask(Method::GET, "/", &[body]).await.status, 413, "{body:?}");
+    }
 }
 
 #[tokio::test]
@@ -146,26 +162,6 @@ async fn a_beginning_of_an_id_opens_its_job_or_tells_the_candidates() {
         early.body.contains("Only its VMs have reported"),
         "{}",
         early.body
-    );
-}
-
-#[tokio::test]
-async fn what_was_refused_is_told_with_what_stands() {
-    let site = Site::filled().await;
-    let second = JobUpdate::new(id(4), JobState::Failed).reason("it came second");
-    site.record(second.clone()).await;
-    site.record(second).await;
-    // The facade keeps it a moment later.
-    let end = tokio::time::Instant::now() + Duration::from_secs(30);
-    while site.json("/api/v1/jobs/0190c2f4-0004").await["refusals"] == json!([]) {
-        assert!(tokio::time::Instant::now() < end, "it is never kept");
-        tokio::task::yield_now().await;
-    }
-    let page = site.get("/jobs/0190c2f4-0004").await;
-    let refused = page.body.split_once("id=\"refused\"").unwrap().1;
-    assert!(
-        refused.contains("it came second") && refused.contains("succeeded"),
-        "{refused}"
     );
 }
 

@@ -37,13 +37,15 @@ pub(crate) struct Gantt {
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) is_job: bool,
-    /// Whether there is no room beside it in a narrow window.
-    pub(crate) is_long: bool,
+    /// The class of what there is no room for beside it in a narrow window.
+    pub(crate) fit: &'static str,
     pub(crate) text_y: usize,
     pub(crate) bar_y: usize,
     pub(crate) bars: Vec<Bar>,
-    /// How it ended and how long it took.
-    pub(crate) told: String,
+    /// Its state.
+    pub(crate) state: &'static str,
+    /// How long it took.
+    pub(crate) lasted: String,
 }
 
 #[derive(Debug)]
@@ -122,14 +124,17 @@ impl Gantt {
                     .attempts
                     .iter()
                     .find(|run| name.is_none() && run.attempt == *attempt);
+                let (state, lasted) = run.map_or_else(|| of_vm(spans, now), of_job);
+                let name_shown = label(*name, *attempt);
                 Line {
-                    is_long: name.is_some_and(|name| name.chars().count() > 14),
-                    name: label(*name, *attempt),
+                    fit: fit(&name_shown, state, &lasted),
+                    name: name_shown,
                     is_job: name.is_none(),
                     text_y: AXIS + n * LINE + 13,
                     bar_y: AXIS + n * LINE + 18,
                     bars: spans.iter().map(|span| bar(span)).collect(),
-                    told: run.map_or_else(|| of_vm(spans, now), of_job),
+                    state,
+                    lasted,
                 }
             })
             .collect();
@@ -158,22 +163,36 @@ fn label(name: Option<&str>, attempt: Attempt) -> String {
     label
 }
 
-fn of_job(run: &Run) -> String {
-    let mut told = vec![run.state.name().to_owned()];
-    told.extend(run.waited.map(|waited| format!("waited {}", human(waited))));
-    told.extend(run.ran.map(|ran| format!("ran {}", human(ran))));
-    told.join(" · ")
+/// By the width of letters, in tenths of a pixel, and of the chart on a telephone.
+fn fit(name: &str, state: &str, lasted: &str) -> &'static str {
+    let has_room = |beside: usize| name.chars().count() * 75 + beside * 56 <= 3_000;
+    let state = state.chars().count();
+    if has_room(state + lasted.chars().count()) {
+        ""
+    } else if has_room(state) {
+        "tight"
+    } else {
+        "long"
+    }
 }
 
-fn of_vm(spans: &[&Span], now: Timestamp) -> String {
+fn of_job(run: &Run) -> (&'static str, String) {
+    let waited = run.waited.map(|waited| format!(" · waited {}", human(waited)));
+    let ran = run.ran.map(|ran| format!(" · ran {}", human(ran)));
+    (
+        run.state.name(),
+        waited.unwrap_or_default() + &ran.unwrap_or_default(),
+    )
+}
+
+fn of_vm(spans: &[&Span], now: Timestamp) -> (&'static str, String) {
     let Some(last) = spans.last() else {
-        return String::new();
+        return ("", String::new());
     };
     let state = last.then.unwrap_or(last.state);
     let ran = spans.iter().find(|span| phase(span.state) == "runs");
-    let mut told = vec![state.name().to_owned()];
-    told.extend(ran.map(|span| format!("ran {}", human(span.until.unwrap_or(now) - span.from))));
-    told.join(" · ")
+    let ran = ran.map(|span| format!(" · ran {}", human(span.until.unwrap_or(now) - span.from)));
+    (state.name(), ran.unwrap_or_default())
 }
 
 fn phase(state: State) -> &'static str {

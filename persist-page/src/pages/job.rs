@@ -100,7 +100,8 @@ struct JobPage {
     job: Option<JobRow>,
     gantt: Option<Gantt>,
     vms: Vec<VmRow>,
-    refused: Vec<Refused>,
+    /// `None` where the store keeps no account of it.
+    refused: Option<Vec<Refused>>,
     slots: Vec<Slot>,
     odd: Vec<Odd>,
     /// Whether there are slots that are not shown.
@@ -108,12 +109,18 @@ struct JobPage {
     most: usize,
 }
 
-/// A whole id, or the beginning of one that names one job.
+/// A whole id, whether or not a job has it, or the beginning of one that names one job.
 pub(crate) async fn resolve(app: &App, text: &str) -> Answer<Uuid> {
     let ids = IdRange::of_prefix(text)?;
     if let (Some(from), true) = (ids.from, ids.from == ids.to) {
         return Ok(from);
     }
+    named(app, text).await
+}
+
+/// The one job whose id is this or begins so.
+pub(crate) async fn named(app: &App, text: &str) -> Answer<Uuid> {
+    let ids = IdRange::of_prefix(text)?;
     let found = app.backend.request_ids(ids, CANDIDATES + 1).await?;
     let mut shown: Vec<_> = found
         .iter()
@@ -191,12 +198,12 @@ pub(crate) async fn job(State(app): State<App>, path: Result<Path<String>, PathR
         gantt: Gantt::of(&story, now),
         vms: story.vms.iter().map(|vm| VmRow::new(vm, now)).collect(),
         slots: story.timeline.iter().map(|step| Slot::new(step, now)).collect(),
-        refused: story
-            .refusals
-            .iter()
-            .flatten()
-            .map(|refusal| Refused::new(refusal, now))
-            .collect(),
+        refused: story.refusals.as_ref().map(|refusals| {
+            refusals
+                .iter()
+                .map(|refusal| Refused::new(refusal, now))
+                .collect()
+        }),
         odd: story
             .oddities
             .iter()

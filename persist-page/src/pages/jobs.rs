@@ -24,6 +24,8 @@ struct Jobs {
     until: String,
     rows: Vec<JobRow>,
     is_narrow: bool,
+    /// By what, in words.
+    narrowed: String,
     is_first: bool,
     beginning: String,
     next: Option<String>,
@@ -46,6 +48,7 @@ pub(crate) async fn jobs(State(app): State<App>, RawQuery(query): RawQuery) -> A
         until: filter.field("until"),
         rows: listed.items.iter().map(|job| JobRow::new(job, now)).collect(),
         is_narrow: filter.is_narrow(),
+        narrowed: filter.narrowed(),
         is_first: filter.after.is_none(),
         beginning: filter.beginning(),
         next: listed.next.map(|next| filter.next(&next)),

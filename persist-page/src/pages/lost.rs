@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::Shell;
 use crate::app::App;
-use crate::failure::Failure;
+use crate::failure::{Failure, TOO_MANY};
 
 #[derive(Template)]
 #[template(path = "lost.html")]
@@ -22,7 +22,7 @@ pub(crate) fn lost(app: &App, failure: &Failure) -> Response {
         404 => ("Not found", false),
         405 => ("This only reads", false),
         501 => ("This store can't do that", false),
-        503 if failure.kind == "busy" => ("Too many at a time", true),
+        503 if failure.kind == TOO_MANY => ("Too many at a time", true),
         503 => ("The store can't be read", true),
         _ => ("Something is wrong here", false),
     };

@@ -15,7 +15,7 @@ use axum::response::IntoResponse as _;
 use persist::{Cursor, time};
 
 pub(crate) use health::health;
-pub(crate) use job::{find, id_of, job, none, resolve, story};
+pub(crate) use job::{find, id_of, job, named, none, resolve, story};
 pub(crate) use jobs::jobs;
 pub(crate) use lost::lost;
 pub(crate) use orphans::{orphans, unsupported};
@@ -34,6 +34,8 @@ pub(crate) struct Shell {
     here: &'static str,
     /// Where changes are told; empty where the page is not live.
     live: String,
+    /// Why there may be no stream: a browser does not tell its script what the answer to a stream was. Empty where there are seats.
+    full: String,
     /// When it was made, for who looks at it later.
     made: String,
     /// The same for the script, whose own clock may go wrong.
@@ -50,6 +52,11 @@ impl Shell {
         Self {
             title: title.into(),
             here,
+            full: if app.seats.available_permits() == 0 {
+                app.no_seat()
+            } else {
+                String::new()
+            },
             made: now.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
             made_at: time::format(now),
             look: app.options.look_every.as_millis(),

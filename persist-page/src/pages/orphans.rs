@@ -82,6 +82,8 @@ struct Orphans {
     /// Those that are not shown.
     more_beats: usize,
     is_narrow: bool,
+    /// By what, in words.
+    narrowed: String,
     is_first: bool,
     beginning: String,
     next: Option<String>,
@@ -117,6 +119,7 @@ pub(crate) async fn orphans(State(app): State<App>, RawQuery(query): RawQuery) -
         beats: beats.iter().map(|owner| Beat::new(owner, now)).collect(),
         more_beats,
         is_narrow: filter.is_narrow(),
+        narrowed: filter.narrowed(),
         is_first: filter.after.is_none(),
         beginning: filter.beginning(),
         next: listed.next.map(|next| filter.next(&next)),

@@ -22,6 +22,8 @@ struct Vms {
     until: String,
     rows: Vec<VmRow>,
     is_narrow: bool,
+    /// By what, in words.
+    narrowed: String,
     is_first: bool,
     beginning: String,
     next: Option<String>,
@@ -42,6 +44,7 @@ pub(crate) async fn vms(State(app): State<App>, RawQuery(query): RawQuery) -> An
         until: filter.field("until"),
         rows: listed.items.iter().map(|vm| VmRow::new(vm, now)).collect(),
         is_narrow: filter.is_narrow(),
+        narrowed: filter.narrowed(),
         is_first: filter.after.is_none(),
         beginning: filter.beginning(),
         next: listed.next.map(|next| filter.next(&next)),

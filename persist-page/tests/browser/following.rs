@@ -69,6 +69,8 @@ async fn a_page_without_a_stream_is_not_live() {
         .until("said.filter((state) => state === 'off').length > 1")
         .await;
     assert_eq!(chrome.eval("said.includes('on')").await, false);
+    let why = chrome.text("#live").await;
+    assert!(why.starts_with("Not live: 0 live streams are open"), "{why}");
     site.end().await;
 }
 

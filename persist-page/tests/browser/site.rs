@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use persist::{FixedClock, JobState, JobUpdate, Persist, Timestamp, Update, VmState, VmUpdate, time};
+use persist::{FixedClock, JobState, JobUpdate, Persist, Timestamp, Tried, Update, VmState, VmUpdate, time};
 use persist_page::{LOOPBACK, Options};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -174,4 +174,14 @@ pub(crate) async fn fill(persist: &Persist) {
             .into(),
     );
     persist.record(updates).await.unwrap();
+    let backend = persist.backend();
+    let second = |n, state, who: &str| {
+        let second = JobUpdate::new(id(n), state).at(at(1, 30)).actor(who).reason(who);
+        Tried::new(second.check(&FixedClock(now())).unwrap(), JobState::Failed.into())
+    };
+    let tried = [
+        second(HOSTILE, JobState::Succeeded, SCRIPT),
+        second(57, JobState::TimedOut, "watchdog").tries(3),
+    ];
+    backend.ledger().unwrap().keep(&tried).await.unwrap();
 }

@@ -110,7 +110,7 @@ async fn a_filter_without_an_index_looks_at_so_many_jobs_and_goes_on() {
         .await;
     assert_eq!(rest["items"][0]["request_id"], json!(id(1)));
     let page = site.get("/?runs_on=rare").await;
-    assert!(page.body.contains("jobs that were looked at") && !page.link("next").is_empty());
+    assert!(page.body.contains("among the 20000 jobs that were looked at") && !page.link("next").is_empty());
     let common = site.json("/api/v1/jobs?runs_on=common&limit=2").await;
     let next = common["next"].as_str().unwrap();
     let after = site
@@ -141,7 +141,7 @@ async fn a_name_of_a_vm_is_looked_for_within_the_same_bound() {
         (&json!("rare"), &Value::Null)
     );
     let page = site.get("/vms?name=rare").await;
-    assert!(page.body.contains("VMs that were looked at") && !page.link("next").is_empty());
+    assert!(page.body.contains("among the 20000 VMs that were looked at") && !page.link("next").is_empty());
     // Of one job the key has them.
     let job = uuid::Uuid::from_u128(1);
     let of_job = site.json(&format!("/api/v1/vms?name=rare&job={job}")).await;
@@ -168,6 +168,25 @@ async fn of_many_orchestrators_those_of_now_are_shown() {
     );
     assert!(beats.contains("And 2 more"), "it says so");
     assert_eq!(beats.matches("<tr role=\"row\"><td").count(), 200);
+}
+
+#[tokio::test]
+async fn orphans_are_walked() {
+    let site = Site::filled().await;
+    for name in ["left-1", "left-2", "left-3"] {
+        site.record(VmUpdate::new(id(4), name, VmState::Running)).await;
+    }
+    let all = site.json("/api/v1/orphans?grace=0s").await;
+    let all = all["items"].as_array().unwrap();
+    assert_eq!(all.len(), 3, "{all:?}");
+    let (mut path, mut walked) = ("/api/v1/orphans?grace=0s&limit=1".to_owned(), Vec::new());
+    while walked.len() <= all.len() {
+        let page = site.json(&path).await;
+        walked.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/v1/orphans?grace=0s&limit=1&after={next}");
+    }
+    assert_eq!(&walked, all);
 }
 
 #[tokio::test]

@@ -89,6 +89,20 @@ async fn changes_are_told_as_the_program_prints_them_and_gone_on_with() {
         "the cursor of a line is the id of its event"
     );
 
+    site.record(JobUpdate::new(id(3), JobState::Running).reason("\u{202e}\u{1b}[31m"))
+        .await;
+    let path = format!("/api/v1/events?from={}", first.id);
+    let mut hostile = Stream::of(site.response(Method::GET, &path, &[]).await);
+    loop {
+        let told = hostile.next().await.unwrap().data;
+        assert!(!told.contains('\u{202e}') && !told.contains('\u{1b}'), "{told}");
+        let line: Value = serde_json::from_str(&told).unwrap();
+        if (&line["request_id"], &line["state"]) == (&json!(id(3)), &json!("running")) {
+            assert_eq!(line["reason"], "\u{202e}\u{1b}[31m");
+            break;
+        }
+    }
+
     // Whoever lost the connection goes on there, whatever the address says.
     let headers = [("last-event-id", first.id.as_str())];
     let mut resumed = Stream::of(
@@ -183,6 +197,10 @@ async fn who_lags_is_told_to_begin_anew() {
     );
     assert_eq!(brief.next().await.unwrap().event, "lagged");
     assert!(brief.next().await.is_none());
+    // A browser that comes again says where it was, which counts before its address.
+    let headers = [("last-event-id", old.as_str())];
+    let mut again = Stream::of(site.response(Method::GET, "/live", &headers).await);
+    assert_eq!(again.next().await.unwrap().event, "lagged");
 }
 
 #[tokio::test]
@@ -207,9 +225,13 @@ async fn there_are_so_many_streams_and_one_that_ends_makes_room() {
             "{path}"
         );
         let told: Value = serde_json::from_str(&third.body).unwrap();
-        assert_eq!(told["kind"], "busy");
+        assert_eq!(told["kind"], "too_many");
     }
+    let page = site.get("/").await;
+    let why = "data-full=\"2 live streams are open, as many as there may be\"";
+    assert!(page.body.contains(why), "{}", page.body);
     drop(first);
+    assert!(!site.get("/").await.body.contains("data-full"));
     let _again = Stream::of(site.response(Method::GET, "/live", &[]).await);
     end.send_replace(true);
     assert!(

@@ -30,10 +30,38 @@ async fn a_request_that_waits_too_long_is_told_so() {
         .ready_within(Duration::from_millis(50));
     let site = Site::over(persist.connect().await.unwrap(), options);
     for path in ["/vms", "/api/v1/jobs", "/readyz"] {
-        let answer = timeout(PATIENCE, site.get(path)).await.expect("it ends");
+        // By its own deadline: that of the store is 5 s.
+        let answer = timeout(Duration::from_secs(4), site.get(path))
+            .await
+            .expect("it ends");
         assert_eq!(answer.status, 503, "{path}: {}", answer.body);
         assert!(!answer.body.contains("Too many"), "{path}: {}", answer.body);
         assert!(answer.body.contains("timeout"), "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn who_finds_no_place_is_told_so_while_there_is_time() {
+    let driver = open(&"memory:".parse().unwrap(), &persist::OpenOptions::default())
+        .await
+        .unwrap();
+    let frozen = Faults::seeded(1).rate(1.0, Fault::FreezeBefore);
+    let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, frozen));
+    let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
+    let options = Options::default().requests(1).within(Duration::from_millis(400));
+    let site = Site::over(persist.connect().await.unwrap(), options);
+    for (path, told) in [
+        ("/jobs", "Too many at a time"),
+        ("/api/v1/jobs", "\"kind\":\"too_many\""),
+    ] {
+        let mut first = std::pin::pin!(site.get("/vms"));
+        // It has the one place, for a little less than who comes then would have in all.
+        assert!(timeout(Duration::from_millis(100), &mut first).await.is_err());
+        let (second, first) = tokio::join!(biased; site.get(path), first);
+        assert_eq!(second.status, 503, "{path}: {}", second.body);
+        assert!(second.body.contains(told), "{path}: {}", second.body);
+        assert_eq!(second.header("retry-after"), "5", "{path}");
+        assert!(first.body.contains("timeout"), "{}", first.body);
     }
 }
 
@@ -104,6 +132,37 @@ async fn who_says_nothing_is_let_go_and_who_stops_lets_answers_out() {
         .expect("it stops")
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_head_of_a_request_has_so_many_bytes() {
+    let pages = Router::new().route("/", get(|| async { "quick" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(serve_with(
+        listener,
+        pages,
+        Connections::default(),
+        std::future::pending(),
+    ));
+    for (bytes, status) in [(16 << 10, "HTTP/1.1 200"), (256 << 10, "HTTP/1.1 431")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n",
+            "x".repeat(bytes)
+        );
+        // It may be let go in the middle of it, and of what was told then only a part come.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut answer));
+        let is_whole = read.await.expect("it ends").is_ok();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with(status) || (!is_whole && answer.is_empty() && bytes > 32 << 10),
+            "{bytes}: {answer}"
+        );
+    }
+    serving.abort();
 }
 
 #[tokio::test]
