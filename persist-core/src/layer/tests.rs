@@ -154,7 +154,7 @@ impl Changes for Stub {
         Err(Error::new(ErrorKind::Unsupported, "a stub has no changes"))
     }
     async fn hint(&self) {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 
