@@ -205,8 +205,10 @@ impl Retention {
                 // Asked to stop, or nobody is left to ask.
                 let goes_on = || stopped.has_changed().is_ok_and(|asked| !asked);
                 self.prune.after.clone_from(&place);
+                let mut went_on = false;
                 let run = self.run(&*backend, &*clock, |pruned| {
                     if let Some(pruned) = pruned {
+                        went_on = true;
                         place.clone_from(&pruned.next);
                         let (requests, events) = (pruned.requests, pruned.events);
                         tracing::debug!(requests, events, "a batch was pruned");
@@ -220,8 +222,9 @@ impl Retention {
                     }
                     Err(error) if error.kind() == ErrorKind::Closed => return,
                     Err(error) => {
-                        // What fails there for good would keep all before it from ever being looked at again.
-                        place = place.filter(|_| error.is_retryable());
+                        // What fails there for good would keep all before it from ever being looked at.
+                        let may_heal = went_on || error.kind() == ErrorKind::Unavailable;
+                        place = place.filter(|_| may_heal && error.is_retryable());
                         if error.kind() == ErrorKind::Busy {
                             tracing::debug!(%error, "retention waits");
                         } else if let Some(held_back) = line.pass() {

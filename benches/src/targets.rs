@@ -157,10 +157,9 @@ static TARGETS: [Target; 27] = [
     target("pg-point", None, "rate over pgbench's", AtLeast(0.8), |of| {
         rate(of, PGBENCH)
     }),
-    // Eight who write are what it was set for: more of them than two cores can serve lose what those who watch take.
     target(
         "watch",
-        Some(8),
+        None,
         "rate over that with nobody watching",
         AtLeast(0.97),
         |of| rate(of, "persist"),

@@ -9,7 +9,7 @@ use persist::{Conflict, PersistBackend, Progress, Transfer, Transferred};
 use crate::args::Format;
 use crate::context::Context;
 use crate::database::Database;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, unless_unread};
 use crate::table::{self, Heading::Fixed, Heading::Text};
 use crate::{signals, talk};
 
@@ -18,7 +18,7 @@ Examples:
   persist copy sqlite://persist.db postgres://ci@db/ci
   OLD=postgres://… NEW=postgres://… persist copy env:OLD env:NEW
 
-The source may be written meanwhile; what changed is copied until nothing is left. Killed, it goes on where it was. At the end \
+The source may be written meanwhile; what changed meanwhile is copied until it has caught up. Killed, it goes on where it was. At the end \
 every slot is compared. Run it again after the last writer has moved: the second run is short, and final where it says that both exports were the same.
 
 Exit codes: 0 every slot of the source stands in the target, 1 some changed too fast to be proven, 4 the target says something \
@@ -67,18 +67,23 @@ pub(crate) async fn run(args: CopyArgs, context: &mut Context) -> Result<Code, F
     };
     from.close().await?;
     target.close().await?;
-    match context.format {
-        Format::Table => {
-            conflicts(context, &done.conflicts)?;
-            context.out.line(&told(&done))?;
-        }
-        Format::Json | Format::Jsonl => context.out.json(&done)?,
-    }
+    unless_unread(print(context, &done))?;
     Ok(match (done.conflicting, done.proven) {
         (0, true) => Code::Ok,
         (0, false) => Code::Failed,
         _ => Code::Refused,
     })
+}
+
+fn print(context: &mut Context, done: &Transferred) -> Result<(), Failure> {
+    match context.format {
+        Format::Table => {
+            conflicts(context, &done.conflicts)?;
+            context.out.line(&told(done))?;
+        }
+        Format::Json | Format::Jsonl => context.out.json(done)?,
+    }
+    Ok(context.out.flush()?)
 }
 
 /// A URL, or that of a variable.

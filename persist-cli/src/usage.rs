@@ -35,14 +35,28 @@ pub(crate) fn parse() -> Result<Cli, Code> {
     })
 }
 
+/// Bytes of a part of a URL that may hold something of a password; what is shorter would be found all over the text.
+const SHORTEST: usize = 4;
+
 /// A URL in the wrong place would be echoed with its password.
 fn without_urls(text: &str, arguments: impl Iterator<Item = String>) -> String {
-    let urls = arguments.filter(|argument| argument.contains("://") || argument.contains('@'));
-    urls.fold(text.to_owned(), |text, argument| {
-        let value = argument.strip_prefix('-').and_then(|flag| flag.split_once('='));
-        let url = value.map_or(argument.as_str(), |(_, value)| value);
-        text.replace(url, "[withheld]")
-    })
+    let urls: Vec<_> = arguments
+        .filter(|argument| argument.contains("://") || argument.contains('@'))
+        .collect();
+    // What follows a flag's = is told by itself, and so is each of several values.
+    let mut parts: Vec<_> = urls
+        .iter()
+        .flat_map(|argument| {
+            let value = argument.strip_prefix('-').and_then(|flag| flag.split_once('='));
+            let value = value.map_or(argument.as_str(), |(_, value)| value);
+            std::iter::once(value).chain(value.split(','))
+        })
+        .filter(|part| part.len() >= SHORTEST)
+        .collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts
+        .into_iter()
+        .fold(text.to_owned(), |text, part| text.replace(part, "[withheld]"))
 }
 
 #[cfg(test)]
@@ -59,6 +73,12 @@ mod tests {
             vec!["vms".to_owned(), "--job".to_owned(), url.to_owned()],
             vec!["vms".to_owned(), format!("--job={url}")],
             vec![format!("--format={url}"), "jobs".to_owned()],
+            vec!["jobs".to_owned(), "--state".to_owned(), format!("failed,{url}")],
+            vec![
+                "prune".to_owned(),
+                "--id".to_owned(),
+                "postgres://me:hunter2,more@db/ci".to_owned(),
+            ],
         ] {
             let arguments = std::iter::once("persist".to_owned()).chain(arguments);
             let Err(error) = Cli::try_parse_from(arguments.clone()) else {

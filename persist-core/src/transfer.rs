@@ -26,7 +26,7 @@ const MOST_STARTS: u32 = 3;
 
 /// Copies all slots of one store into another, live: the source may be written meanwhile, and so may the target.
 ///
-/// First the whole history by key, then what changed since, until nothing is left; then both are walked side by side. Its place is
+/// First the whole history by key, then what changed since, until it has caught up; then both are walked side by side. Its place is
 /// kept in the target as a [mark](crate::Marks) by the source's `instance_id`, so that a copy that was killed goes on where it
 /// was. Updates are joined as from any other reporter: rows come out as the fold of both, and what the target already held
 /// stays. The target keeps its own `instance_id`, numbers and times of recording.
@@ -158,7 +158,7 @@ impl<'b> Transfer<'b> {
         Self { from, to }
     }
 
-    /// Copies until nothing is left to copy, and proves it. May be dropped and run again.
+    /// Copies until it has caught up, and proves what there is then. May be dropped and run again.
     ///
     /// # Errors
     /// `InvalidInput` where both are one store; whatever either meets.

@@ -40,4 +40,4 @@ mod waves;
 pub use backend::PostgresBackend;
 pub use changes::watching_statement;
 pub use config::PostgresConfig;
-pub use statements::{merging_statement, reading_statements};
+pub use statements::{merging_statements, reading_statements};

@@ -91,9 +91,13 @@ async fn merge<'b>(
 ) -> Result<Returned<'b>> {
     let sent: Vec<&Claim> = wave.sent.iter().map(|index| &batch[*index]).collect();
     let arguments = slot_arguments(&sent)?;
+    let is_apart = sent
+        .array_windows()
+        .all(|[one, next]| one.subject() != next.subject());
+    let text = if is_apart { &sql.merge_apart } else { &sql.merge };
     let mut at_once = 0;
     let rows = loop {
-        match session.rows(Arc::clone(&sql.merge), arguments.clone()).await {
+        match session.rows(Arc::clone(text), arguments.clone()).await {
             // Again here and not by starting the chunk anew, so that waves before keep their outcomes.
             Err(error)
                 if error.retry() == Retry::Now && error.kind() == ErrorKind::Busy && !session.is_broken =>
@@ -107,46 +111,89 @@ async fn merge<'b>(
             answer => break answer?,
         }
     };
-    // Committed, also when what came back can't be read. Without any of it, nothing changed.
-    *stored |= !rows.is_empty();
+    // Committed, also when what came back can't be read. Without any slot, nothing changed.
+    let read = returned(&sent, &rows);
+    *stored |= read.as_ref().map_or(true, Returned::is_any);
+    read
+}
+
+/// Reads the answer of the statement that has merged these, which are in the order of keys.
+fn returned<'b>(sent: &[&'b Claim], rows: &[PgRow]) -> Result<Returned<'b>> {
+    let row = rows.first().ok_or_else(stranger)?;
     let mut returned = Returned::default();
-    for row in &rows {
-        let (id, name, rank) = (get::<Uuid>(row, 0)?, get::<&str>(row, 1)?, get::<i64>(row, 2)?);
-        let place = wave.sent.binary_search_by(|index| {
-            let claim = &batch[*index];
-            let (own_id, own_name) = claim.subject().key();
-            // A row stands for its subject: any slot of that will do, the first that is not below.
-            (own_id, own_name)
-                .cmp(&(id, name))
-                .then(claim.rank().get().cmp(&rank))
-        });
-        match get::<Option<bool>>(row, 3)? {
-            Some(claimed) => {
-                let claim = &batch[wave.sent[place.map_err(|_| stranger())?]];
+    let changed: i64 = get(row, 0)?;
+    let named: Option<Vec<Uuid>> = get(row, 1)?;
+    match named {
+        None => returned.are_all_claimed = changed != 0,
+        Some(ids) => {
+            let names: Vec<String> = get(row, 2)?;
+            let (ranks, claimed): (Vec<i64>, Vec<bool>) = (get(row, 3)?, get(row, 4)?);
+            for (((id, name), rank), claimed) in ids.into_iter().zip(names).zip(ranks).zip(claimed) {
+                let claim = claim_of(sent, (id, &name), rank).map_err(|_| stranger())?;
                 returned.slots.insert((claim.subject(), claim.rank()), claimed);
-            }
-            None => {
-                let near = place.unwrap_or_else(|at| at);
-                let own = |at: usize| {
-                    let claim = &batch[*wave.sent.get(at)?];
-                    (claim.subject().key() == (id, name)).then_some(claim.subject())
-                };
-                let subject = own(near)
-                    .or_else(|| near.checked_sub(1).and_then(own))
-                    .ok_or_else(stranger)?;
-                let before = get::<Option<i64>>(row, 4)?.map(|rank| row::rank(table(subject), id, rank));
-                returned.rows.insert(
-                    subject,
-                    Moved {
-                        before: before.transpose()?,
-                        rank: row::rank(table(subject), id, rank)?,
-                        state: state(subject, get(row, 5)?)?,
-                    },
-                );
             }
         }
     }
+    let jobs: Option<Vec<Uuid>> = get(row, 5)?;
+    let jobs = jobs.map(|ids| ids.into_iter().map(|id| (id, String::new())).collect());
+    rows_of(sent, row, 6, jobs, &mut returned)?;
+    let vms: Option<Vec<Uuid>> = get(row, 9)?;
+    let vms = match vms {
+        Some(ids) => Some(ids.into_iter().zip(get::<Vec<String>>(row, 10)?).collect()),
+        None => None,
+    };
+    rows_of(sent, row, 11, vms, &mut returned)?;
     Ok(returned)
+}
+
+/// The rows of jobs or of VMs: their keys, and from a column on where they stand, where they stood, and the state of those that
+/// did not go forward.
+fn rows_of<'b>(
+    sent: &[&'b Claim],
+    row: &PgRow,
+    first: usize,
+    keys: Option<Vec<(Uuid, String)>>,
+    returned: &mut Returned<'b>,
+) -> Result<()> {
+    let Some(keys) = keys else { return Ok(()) };
+    let (ranks, before): (Vec<i64>, Vec<Option<i64>>) = (get(row, first)?, get(row, first + 1)?);
+    let states: Vec<Option<String>> = get(row, first + 2)?;
+    for ((((id, name), rank), before), word) in keys.into_iter().zip(ranks).zip(before).zip(states) {
+        // A row stands for its subject: any slot of that will do, the first that is not below.
+        let found = claim_of(sent, (id, &name), rank);
+        let near = |at: usize| {
+            sent.get(at)
+                .filter(|claim| claim.subject().key() == (id, name.as_str()))
+        };
+        let claim = match found {
+            Ok(claim) => Some(claim),
+            Err(at) => near(at).or_else(|| near(at.checked_sub(1)?)).copied(),
+        };
+        let subject = claim.ok_or_else(stranger)?.subject();
+        let at = |rank| row::rank(table(subject), id, rank);
+        let state = match (&word, found) {
+            (Some(word), _) => state(subject, word)?,
+            // It went forward, to what was sent.
+            (None, Ok(claim)) => claim.state(),
+            (None, Err(_)) => return Err(stranger()),
+        };
+        let moved = Moved {
+            before: before.map(at).transpose()?,
+            rank: at(rank)?,
+            state,
+        };
+        returned.rows.insert(subject, moved);
+    }
+    Ok(())
+}
+
+/// The claim of a slot, or where it would be.
+fn claim_of<'b>(sent: &[&'b Claim], key: (Uuid, &str), rank: i64) -> std::result::Result<&'b Claim, usize> {
+    let place = sent.binary_search_by(|claim| {
+        let own = claim.subject().key();
+        own.cmp(&key).then(claim.rank().get().cmp(&rank))
+    });
+    place.map(|at| sent[at])
 }
 
 async fn look<'b>(

@@ -107,10 +107,19 @@ pub(crate) struct Moved {
 /// What the statement returned.
 #[derive(Debug, Default)]
 pub(crate) struct Returned<'b> {
-    /// Slots that changed; whether they were claimed, or else filled.
+    /// All that were sent were free, and are claimed: none is named.
+    pub(crate) are_all_claimed: bool,
+    /// Else the slots that changed; whether they were claimed, or else filled.
     pub(crate) slots: HashMap<(&'b Subject, Rank), bool>,
     /// The row of every subject of which a slot changed.
     pub(crate) rows: HashMap<&'b Subject, Moved>,
+}
+
+impl Returned<'_> {
+    /// Whether anything changed.
+    pub(crate) fn is_any(&self) -> bool {
+        self.are_all_claimed || !self.slots.is_empty()
+    }
 }
 
 /// What a slot holds that was looked up, and the row of its subject.
@@ -151,7 +160,11 @@ pub(crate) fn settle<'b>(
         let claim = &batch[index];
         let (subject, rank, says) = (claim.subject(), claim.rank(), batch[sent].state());
         let moved = returned.rows.get(subject);
-        let changed = returned.slots.get(&(subject, rank));
+        let changed = if returned.are_all_claimed {
+            Some(true)
+        } else {
+            returned.slots.get(&(subject, rank)).copied()
+        };
         let found = looked.get(&(subject, rank));
         if changed.is_none() && found.is_none() {
             settled.missing.push((subject, rank));
@@ -174,7 +187,7 @@ pub(crate) fn settle<'b>(
                 })
             }),
         };
-        if changed == Some(&true) && index == sent && top.is_none_or(|(top, _)| rank > top) {
+        if changed == Some(true) && index == sent && top.is_none_or(|(top, _)| rank > top) {
             tops.insert(subject, Some((rank, Some(claim.state()))));
             let created = top.is_none();
             settled.outcomes.push((index, Outcome::Applied { created }));

@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use persist_core::sql::{self, Dialect, REFUSAL_COLUMNS, REFUSALS};
 use persist_core::{
-    CHUNK, Deadlines, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject, Tried, jsonl,
+    CHUNK, Deadlines, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject, Tried,
+    UpdateOutcome, jsonl,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -33,13 +34,21 @@ impl Ledger for Refused {
     async fn keep(&self, tried: &[Tried]) -> Result<()> {
         self.store.refuse_closed("keep")?;
         let tried = Tried::merged(tried);
-        for some in tried.chunks(CHUNK) {
+        for (number, some) in tried.chunks(CHUNK).enumerate() {
             let some = some.to_vec();
             let times = Times::within(self.deadlines.write);
             let write = move |connection: &Connection| {
                 keep(connection, &some).map_err(|failed| lacking(connection, failed))
             };
-            self.store.write("keep", times, write).await?;
+            let kept = self.store.write("keep", times, write).await;
+            kept.map_err(|error| {
+                // Chunks before it are kept.
+                if number == 0 {
+                    error
+                } else {
+                    error.outcome_as(UpdateOutcome::Unknown)
+                }
+            })?;
         }
         Ok(())
     }

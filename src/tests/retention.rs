@@ -129,7 +129,12 @@ const FAILING: u64 = 40;
 
 #[tokio::test(start_paused = true)]
 async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_help() {
-    for (retry, goes_on) in [(Retry::Later, true), (Retry::Never, false)] {
+    for (fault, retry, goes_on) in [
+        (Fault::FailBefore, Retry::Later, true),
+        (Fault::FailBefore, Retry::Never, false),
+        // A batch that has no end in its time, whenever it is tried.
+        (Fault::FreezeBefore, Retry::Later, false),
+    ] {
         let store: Arc<dyn PersistBackend> = Arc::new(MemoryBackend::new());
         let over = async |backend| Persist::builder_over(backend).connect().await.unwrap();
         let persist = over(Arc::clone(&store)).await;
@@ -138,7 +143,7 @@ async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_h
         }
         // The second batch, however often one run tries it.
         let faults = (2..=FAILING).fold(Faults::default().retried(retry), |faults, call| {
-            faults.at(call, Fault::FailBefore)
+            faults.at(call, fault)
         });
         let faulty = Arc::new(Faulty::new(store, faults));
         let pruner = over(Arc::clone(&faulty) as Arc<dyn PersistBackend>).await;
@@ -147,12 +152,16 @@ async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_h
         persist.record_job_state(ended(1)).await.unwrap();
         let is_there = async |n| persist.job(Uuid::from_u128(n)).await.unwrap().is_some();
         until("it is done", async || !is_there(29).await).await;
-        assert_eq!(is_there(1).await, goes_on, "{retry:?}: what came behind it");
+        assert_eq!(
+            is_there(1).await,
+            goes_on,
+            "{fault:?}, {retry:?}: what came behind it"
+        );
         tokio::time::sleep(Duration::from_secs(7_200)).await;
         assert_eq!(
             left(&persist).await,
             0,
-            "{retry:?}: after one that ended the next begins anew"
+            "{fault:?}, {retry:?}: after one that ended the next begins anew"
         );
         task.stop().await;
     }

@@ -34,8 +34,9 @@ async fn ended_within(waits: u32, call: impl Future) -> bool {
 
 type Call = fn(Arc<dyn PersistBackend>, u64) -> BoxFuture<'static, ()>;
 
-/// Every operation, on the n-th job.
-const CALLS: [(&str, Call); 20] = [
+/// Every operation, on the n-th job. Not `down`, which would take the store from the others, nor `mend`, whose steps are each
+/// whole by themselves (an index is built outside of any transaction): their tests are of migrations and of the doctor.
+const CALLS: [(&str, Call); 22] = [
     ("apply", |backend, n| {
         Box::pin(async move {
             let updates = [
@@ -136,6 +137,16 @@ const CALLS: [(&str, Call); 20] = [
     ("status", |backend, _| {
         Box::pin(async move {
             let _ = backend.schema().unwrap().status().await;
+        })
+    }),
+    ("plan", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.schema().unwrap().plan().await;
+        })
+    }),
+    ("up", |backend, _| {
+        Box::pin(async move {
+            let _ = backend.schema().unwrap().up().await;
         })
     }),
     ("check", |backend, _| {

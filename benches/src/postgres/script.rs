@@ -22,6 +22,13 @@ pub(crate) enum Script {
     Read(u64),
 }
 
+/// How many updates of each job a statement has: ours are two.
+#[derive(Clone, Copy)]
+enum Each {
+    One,
+    Several,
+}
+
 /// What an update of a step says in some column.
 type OfStep<'v> = &'v dyn Fn(JobState) -> Option<String>;
 
@@ -89,7 +96,7 @@ fn one(clients: u32) -> String {
          \\set attempt (:n * {clients} + :client_id) * {STRIDE} % {}\n{};\n",
         workload::JOBS,
         workload::ATTEMPTS,
-        with_values(&values)
+        with_values(Each::One, &values)
     )
 }
 
@@ -113,7 +120,7 @@ fn flush(updates: u64) -> String {
     );
     format!(
         "\\set n :n + 1\n\\set turn :n % 3\n{};\n",
-        with_values(&batch(updates, &id, &by_turn))
+        with_values(Each::One, &batch(updates, &id, &by_turn))
     )
 }
 
@@ -130,7 +137,7 @@ fn import(updates: u64) -> String {
     );
     format!(
         "\\set n :n + 1\n{};\n",
-        with_values(&batch(updates, &id, &by_step))
+        with_values(Each::Several, &batch(updates, &id, &by_step))
     )
 }
 
@@ -169,9 +176,13 @@ fn array(kind: &str, values: impl Iterator<Item = Option<String>>) -> String {
     format!("'{{{}}}'::{kind}[]", elements.join(","))
 }
 
-/// Our statement, with values where its parameters are.
-fn with_values(values: &[String; 13]) -> String {
-    let mut sql = persist_postgres::merging_statement();
+/// Our statement for several updates of a job or for one of each, with values where its parameters are.
+fn with_values(of_each: Each, values: &[String; 13]) -> String {
+    let [several, one] = persist_postgres::merging_statements();
+    let mut sql = match of_each {
+        Each::Several => several,
+        Each::One => one,
+    };
     // From the last: $1 is a part of $10.
     for (at, value) in values.iter().enumerate().rev() {
         sql = sql.replace(&format!("${}::", at + 1), &format!("{value}::"));

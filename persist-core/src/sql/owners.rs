@@ -24,7 +24,8 @@ pub const ORPHAN_COLUMNS: [&str; 9] = [
 ];
 
 /// A beat: one row, or none where a higher epoch beats. A clock that was set back takes the start back with it: else whatever is
-/// recorded until it gets there again would be of before the start, and nobody's. Parameters: actor, epoch, how long it is good for, in microseconds.
+/// recorded until it gets there again would be of before the start, and nobody's. (What an earlier run left in the time that it went
+/// back is then taken for this one's: nobody is declared lost for that.) Parameters: actor, epoch, how long it is good for, in microseconds.
 pub fn heartbeat(dialect: Dialect, prefix: &str) -> String {
     let (now, after) = match dialect {
         // Not the statement's time: a beat that waited for another one's row is no older than that.

@@ -40,7 +40,7 @@ async fn a_request_that_waits_too_long_is_told_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_finds_no_place_is_told_so_while_there_is_time() {
     let driver = open(&"memory:".parse().unwrap(), &persist::OpenOptions::default())
         .await

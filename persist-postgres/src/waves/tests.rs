@@ -57,6 +57,10 @@ impl Store {
                 changed.entry(claim.subject()).or_default().push(slot.clone());
             }
         }
+        if returned.slots.len() == wave.sent.len() && returned.slots.values().all(|claimed| *claimed) {
+            returned.are_all_claimed = true;
+            returned.slots.clear();
+        }
         for (subject, slots) in changed {
             let (_, row) = self.0.get_mut(subject).unwrap();
             let before = row.as_ref().map(|row| row.rank);

@@ -72,7 +72,7 @@ async fn without_a_valid_index_it_can_not_be_watched_and_says_what_to_do() {
 
 /// A row that says so stands for Citus itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_citus_all_but_watching_works() {
+async fn where_citus_is_there_is_no_watching_and_all_else_is_let_through() {
     let database = cluster::shared().fresh_database_url().await;
     let place = Place::at(format!("{database}?persist_schema=ci"));
     let citus = "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion) \
