@@ -75,4 +75,4 @@ pub use scheme::{OpenOptions, open};
 #[cfg(feature = "spool")]
 pub use spool::Spool;
 pub use spool::{Replayed, WhenFull, replay};
-pub use watch::{WatchFrom, WatchQuery, Watching};
+pub use watch::{ChangeBatch, WatchFrom, WatchQuery, Watching};

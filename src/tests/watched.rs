@@ -104,6 +104,38 @@ async fn each_sees_what_it_asked_for_once_and_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_there_is_taken_at_once_and_nothing_of_it_twice() {
+    let persist = Persist::new(Some("memory:".into())).await.unwrap();
+    for number in 1..=5 {
+        persist.record_job_state(queued(number)).await.unwrap();
+    }
+    let from_start = WatchQuery::default().from(WatchFrom::Start);
+    let of_two = from_start.clone().job(Uuid::from_u128(2));
+    let of_none = from_start.clone().states([JobState::Failed]);
+    let mut watching = persist.watch(from_start).await.unwrap();
+    let ids = async |watching: &mut Watching| {
+        let batch = timeout(60 * SECOND, watching.next_batch()).await.ok()?;
+        let batch = batch.expect("the stream goes on").expect("without an error");
+        let ids = batch
+            .iter()
+            .map(|change| change.event.subject.request_id().as_u128());
+        Some(ids.collect::<Vec<_>>())
+    };
+    assert_eq!(numbers(&mut watching, 2).await, [1, 2]);
+    assert_eq!(ids(&mut watching).await, Some(vec![3, 4, 5]));
+    assert_eq!(ids(&mut watching).await, None, "each once");
+    persist.record_job_state(queued(6)).await.unwrap();
+    assert_eq!(ids(&mut watching).await, Some(vec![6]));
+    let mut of_two = persist.watch(of_two).await.unwrap();
+    assert_eq!(ids(&mut of_two).await, Some(vec![2]));
+    let mut of_none = persist.watch(of_none).await.unwrap();
+    assert_eq!(ids(&mut of_none).await, None, "no empty batch");
+    persist.close().await.unwrap();
+    let closed = of_none.next_batch().await.expect("its end is told");
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_this_process_wrote_is_seen_long_before_the_next_look() {
     let hour = Duration::from_secs(3_600);
     let builder = Persist::builder(Some("memory:".into())).look_every(hour);

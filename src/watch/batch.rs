@@ -49,7 +49,8 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    pub(super) fn of(batch: Batch, query: &WatchQuery) -> Self {
+    /// What of it comes after a place: what was read twice is told once.
+    pub(super) fn of(batch: Batch, query: &WatchQuery, after: Option<ChangePosition>) -> Self {
         let left = match query.request_id {
             None => 0..batch.changes.len(),
             Some(id) => {
@@ -57,21 +58,66 @@ impl Rest {
                 by_job.partition_point(|one| one.0 < id)..by_job.partition_point(|one| one.0 <= id)
             }
         };
-        Self {
+        let mut rest = Self {
             batch,
             left,
             is_of_one: query.request_id.is_some(),
+        };
+        if let Some(after) = after {
+            let (mut low, mut high) = (rest.left.start, rest.left.end);
+            while low < high {
+                let middle = low.midpoint(high);
+                if rest.at(middle).position.key() <= after.key() {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            rest.left.start = low;
         }
+        rest
+    }
+
+    fn at(&self, number: usize) -> &Arc<Change> {
+        let place = if self.is_of_one {
+            self.batch.by_job()[number].1
+        } else {
+            number
+        };
+        &self.batch.changes[place]
     }
 
     pub(super) fn next(&mut self) -> Option<&Arc<Change>> {
         let next = self.left.next()?;
-        let place = if self.is_of_one {
-            self.batch.by_job()[next].1
-        } else {
-            next
-        };
-        self.batch.changes.get(place)
+        Some(self.at(next))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.left.clone().map(|number| &**self.at(number))
+    }
+}
+
+/// Changes that came together, in their order; all who watch share them. See [`Watching::next_batch`](crate::Watching::next_batch).
+#[derive(Debug)]
+pub struct ChangeBatch {
+    rest: Rest,
+    query: WatchQuery,
+}
+
+impl ChangeBatch {
+    /// `None` where nothing of it is wanted.
+    pub(super) fn of(rest: Rest, query: &WatchQuery) -> Option<Self> {
+        let query = query.clone();
+        let batch = Self { rest, query };
+        let has_any = batch.iter().next().is_some();
+        has_any.then_some(batch)
+    }
+
+    /// Each of them: one at least.
+    pub fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.rest
+            .iter()
+            .filter(|change| self.query.matches(&change.event))
     }
 }
 
@@ -107,7 +153,7 @@ mod tests {
         let changes = changes.map(|(job, seq)| change(seq, job)).collect();
         let batch = Batch::new(Changed::new(changes, place(0), false));
         let left = |query: WatchQuery| {
-            let mut rest = Rest::of(batch.clone(), &query);
+            let mut rest = Rest::of(batch.clone(), &query, None);
             let next = std::iter::from_fn(|| rest.next().map(|change| change.event.seq.get()));
             next.collect::<Vec<_>>()
         };
@@ -119,5 +165,20 @@ mod tests {
         for none in [2, 10] {
             assert_eq!(left(of(none)), [0; 0]);
         }
+        let after = |query: WatchQuery, seq| {
+            let batch = ChangeBatch::of(Rest::of(batch.clone(), &query, Some(place(seq))), &query);
+            let numbers = batch.map(|batch| {
+                batch
+                    .iter()
+                    .map(|change| change.event.seq.get())
+                    .collect::<Vec<_>>()
+            });
+            numbers.unwrap_or_default()
+        };
+        assert_eq!(after(WatchQuery::default(), 0), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(after(WatchQuery::default(), 4), [5, 6]);
+        assert_eq!(after(of(1), 2), [4, 6], "what was taken before is passed over");
+        assert_eq!(after(of(1), 6), [0; 0]);
+        assert_eq!(after(of(1).states([JobState::Failed]), 0), [0; 0]);
     }
 }

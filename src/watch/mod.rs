@@ -22,6 +22,7 @@ use persist_core::{
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+pub use self::batch::ChangeBatch;
 use self::batch::{Batch, Rest};
 pub(crate) use self::poller::Poller;
 use self::poller::Told;
@@ -52,21 +53,41 @@ impl Watching {
     /// `InvalidInput` where another store took the place of this one. What may pass, such as a database that is away, is no
     /// error: it is waited for.
     pub async fn next(&mut self) -> Option<Result<Arc<Change>>> {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+        poll_fn(|cx| self.poll_taken(cx, Seat::take)).await
     }
-}
 
-impl Stream for Watching {
-    type Item = Result<Arc<Change>>;
+    /// All changes that are there, once any is: up to a thousand, which all who watch share. `None` after an error. For many
+    /// who watch much: each change of its own costs ten times as much as one of a batch (docs/BENCHMARKS.md). Cancel-safe.
+    ///
+    /// ```
+    /// # async fn example(persist: persist::Persist) -> persist::Result<()> {
+    /// let mut watching = persist.watch(persist::WatchQuery::default()).await?;
+    /// while let Some(batch) = watching.next_batch().await.transpose()? {
+    ///     for change in batch.iter() {
+    ///         println!("{} is {}", change.event.subject, change.event.state);
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_batch(&mut self) -> Option<Result<ChangeBatch>> {
+        poll_fn(|cx| self.poll_taken(cx, Seat::take_all)).await
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_taken<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: fn(&mut Seat) -> Option<T>,
+    ) -> Poll<Option<Result<T>>> {
         loop {
             self.0 = match std::mem::replace(&mut self.0, State::Over) {
                 State::Over => return Poll::Ready(None),
-                State::Seated(mut seat) => match seat.take() {
-                    Some(change) => {
+                State::Seated(mut seat) => match take(&mut seat) {
+                    Some(taken) => {
                         self.0 = State::Seated(seat);
-                        return Poll::Ready(Some(Ok(change)));
+                        return Poll::Ready(Some(Ok(taken)));
                     }
                     None => State::Waits(Box::pin(seat.wait())),
                 },
@@ -83,6 +104,14 @@ impl Stream for Watching {
     }
 }
 
+impl Stream for Watching {
+    type Item = Result<Arc<Change>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_taken(cx, Seat::take)
+    }
+}
+
 impl fmt::Debug for Watching {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watching").finish_non_exhaustive()
@@ -95,7 +124,7 @@ struct Seat {
     /// Taken only when it is dropped.
     told: Option<broadcast::Receiver<Told>>,
     query: WatchQuery,
-    /// After the last change that was taken or passed over.
+    /// After all that was read and is not in `ready`.
     place: Option<ChangePosition>,
     /// What was read, and what of it is yet to be looked at.
     ready: Option<Rest>,
@@ -151,20 +180,27 @@ impl Seat {
     fn take(&mut self) -> Option<Arc<Change>> {
         let rest = self.ready.as_mut()?;
         while let Some(change) = rest.next() {
-            let is_new = self.place.is_none_or(|place| place.key() < change.position.key());
-            if is_new {
-                self.place = Some(change.position);
-                if self.query.matches(&change.event) {
-                    return Some(Arc::clone(change));
-                }
+            if self.query.matches(&change.event) {
+                return Some(Arc::clone(change));
             }
         }
+        self.pass();
+        None
+    }
+
+    /// All of them.
+    fn take_all(&mut self) -> Option<ChangeBatch> {
+        self.pass().and_then(|rest| ChangeBatch::of(rest, &self.query))
+    }
+
+    /// What was read is behind from now on.
+    fn pass(&mut self) -> Option<Rest> {
+        let rest = self.ready.take()?;
         let next = rest.batch.next;
         if self.place.is_none_or(|place| place < next) {
             self.place = Some(next);
         }
-        self.ready = None;
-        None
+        Some(rest)
     }
 
     /// Reads by itself, and waits a little where that may help.
@@ -178,7 +214,7 @@ impl Seat {
             Ok(changed) => {
                 self.pace.reset();
                 self.is_behind = changed.more;
-                self.ready = Some(Rest::of(Batch::new(changed), &self.query));
+                self.ready = Some(Rest::of(Batch::new(changed), &self.query, self.place));
             }
             // The poller tells of it.
             Err(error) if error.is_retryable() => tokio::time::sleep(self.pace.step()).await,
@@ -191,7 +227,7 @@ impl Seat {
     async fn listen(&mut self) {
         let Some(told) = &mut self.told else { return };
         match told.recv().await {
-            Ok(Told::Read(batch)) => self.ready = Some(Rest::of(batch, &self.query)),
+            Ok(Told::Read(batch)) => self.ready = Some(Rest::of(batch, &self.query, self.place)),
             Ok(Told::Look) | Err(RecvError::Lagged(_)) => self.is_behind = true,
             // The task panicked, or went as this one came.
             Err(RecvError::Closed) => {

@@ -62,14 +62,16 @@ impl Seen {
             tokio::select! {
                 // What can be taken is taken: asking for the end each time would be half of the work.
                 biased;
-                change = watching.next() => {
-                    let change = change.expect("it goes on").expect("it is read");
-                    self.changes += 1;
-                    self.numbers += change.event.seq.get();
-                    if is_timed {
-                        let way = SystemClock.now() - change.event.at;
-                        let way = way.num_microseconds().unwrap_or(i64::MAX);
-                        self.ways_us.push(u32::try_from(way.max(0)).unwrap_or(u32::MAX));
+                batch = watching.next_batch() => {
+                    let batch = batch.expect("it goes on").expect("it is read");
+                    for change in batch.iter() {
+                        self.changes += 1;
+                        self.numbers += change.event.seq.get();
+                        if is_timed {
+                            let way = SystemClock.now() - change.event.at;
+                            let way = way.num_microseconds().unwrap_or(i64::MAX);
+                            self.ways_us.push(u32::try_from(way.max(0)).unwrap_or(u32::MAX));
+                        }
                     }
                 }
                 told = end.changed(), if expected.is_none() => {

@@ -1,13 +1,15 @@
 //! Writers and watchers whose connections are killed at random: each watcher sees every change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use futures_util::future::join_all;
-use persist::{JobState, OnUnavailable, Persist, Rank, Result, Subject, WatchFrom, WatchQuery, Watching};
+use persist::{
+    Change, JobState, OnUnavailable, Persist, Rank, Result, Subject, WatchFrom, WatchQuery, Watching,
+};
 use persist_core::{EventQuery, PersistExt as _};
 use persist_tests::place::{Database, Place};
 use persist_tests::{cluster, process, sample, soak};
@@ -28,12 +30,27 @@ async fn connect(place: &Place) -> Persist {
         .unwrap()
 }
 
+/// What comes next, one by one or all that is there.
+async fn come(watching: &mut Watching, in_batches: bool) -> Option<Result<Vec<Change>>> {
+    if in_batches {
+        let batch = watching.next_batch().await?;
+        return Some(batch.map(|batch| batch.iter().cloned().collect()));
+    }
+    let change = watching.next().await?;
+    Some(change.map(|change| vec![Change::clone(&change)]))
+}
+
 /// How often each slot was seen, and the number of its latest change, until the marker is.
-async fn all_seen(mut watching: Watching) -> Result<HashMap<(Subject, Rank), (u64, i64)>> {
+async fn all_seen(mut watching: Watching, in_batches: bool) -> Result<HashMap<(Subject, Rank), (u64, i64)>> {
     let mut seen = HashMap::new();
     let mut last = None;
-    while let Some(change) = watching.next().await {
-        let change = change?;
+    let mut ready = VecDeque::new();
+    loop {
+        let Some(change) = ready.pop_front() else {
+            let more = come(&mut watching, in_batches).await;
+            ready.extend(more.expect("a stream ends with an error only")?);
+            continue;
+        };
         assert!(last < Some(change.position.key()), "each change once, in order");
         last = Some(change.position.key());
         let event = &change.event;
@@ -44,7 +61,6 @@ async fn all_seen(mut watching: Watching) -> Result<HashMap<(Subject, Rank), (u6
         *times += 1;
         *seq = event.seq.get();
     }
-    panic!("a stream ends with an error only");
 }
 
 /// One job after another: two slots, and a fill of the first.
@@ -101,7 +117,8 @@ async fn every_watcher_sees_every_change_while_connections_are_killed() {
                 .watch(WatchQuery::default().from(from.clone()))
                 .await
                 .unwrap();
-            watching.push(tokio::spawn(all_seen(stream)));
+            let in_batches = watching.len().is_multiple_of(3);
+            watching.push(tokio::spawn(all_seen(stream, in_batches)));
         }
     }
     let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
