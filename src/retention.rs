@@ -190,7 +190,7 @@ impl Retention {
     }
 
     /// Runs now and then, until the returned task is stopped or dropped, or the handle closed. A run that fails is told in the
-    /// log, and the next one goes on where it was, or begins anew where waiting does not heal the failure.
+    /// log, and the next one goes on where it was; one that came no further begins anew, unless the database is away.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

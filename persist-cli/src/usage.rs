@@ -49,7 +49,9 @@ fn without_urls(text: &str, arguments: impl Iterator<Item = String>) -> String {
         .flat_map(|argument| {
             let value = argument.strip_prefix('-').and_then(|flag| flag.split_once('='));
             let value = value.map_or(argument.as_str(), |(_, value)| value);
-            std::iter::once(value).chain(value.split(','))
+            let is_url = |part: &&str| part.contains("://") || part.contains('@');
+            let of_url = value.split(',').skip_while(move |part| !is_url(part));
+            std::iter::once(value).chain(of_url)
         })
         .filter(|part| part.len() >= SHORTEST)
         .collect();

@@ -101,6 +101,9 @@ pub fn reading_statements() -> [String; 2] {
 /// What rows are made of from the slots in a source.
 type Source = fn(table: &RowTable, source: &str, of: &str) -> String;
 
+/// Slots, jobs, VMs: the planner joins three single rows in their order. Should it ever not, two flushes of a job and its VM may
+/// meet in a deadlock, which ends by itself and is tried again.
+///
 /// The answer is one row, of arrays: a row for each update costs the server and us more than its columns do (what was
 /// measured is in docs/BENCHMARKS.md). Where all slots were claimed, as nearly always, none is named.
 fn merge_sql(prefix: &str, source_of: Source) -> String {

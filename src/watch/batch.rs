@@ -92,8 +92,8 @@ impl Rest {
         Some(self.at(next))
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Change> {
-        self.left.clone().map(|number| &**self.at(number))
+    fn iter(&self) -> impl Iterator<Item = &Arc<Change>> {
+        self.left.clone().map(|number| self.at(number))
     }
 }
 
@@ -114,7 +114,7 @@ impl ChangeBatch {
     }
 
     /// Each of them: one at least.
-    pub fn iter(&self) -> impl Iterator<Item = &Change> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Change>> {
         self.rest
             .iter()
             .filter(|change| self.query.matches(&change.event))

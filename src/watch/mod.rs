@@ -56,7 +56,8 @@ impl Watching {
         poll_fn(|cx| self.poll_taken(cx, Seat::take)).await
     }
 
-    /// All changes that are there, once any is: up to a thousand, which all who watch share. `None` after an error. For many
+    /// What came with one read of the store, once anything has: up to a thousand changes, which all who watch share; there may be
+    /// more at once. `None` after an error. For many
     /// who watch much: a change taken by itself costs each of them 0.1 µs, and of a batch what is done with it
     /// (docs/BENCHMARKS.md). Cancel-safe.
     ///

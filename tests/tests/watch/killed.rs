@@ -31,13 +31,13 @@ async fn connect(place: &Place) -> Persist {
 }
 
 /// What comes next, one by one or all that is there.
-async fn come(watching: &mut Watching, in_batches: bool) -> Option<Result<Vec<Change>>> {
+async fn come(watching: &mut Watching, in_batches: bool) -> Option<Result<Vec<Arc<Change>>>> {
     if in_batches {
         let batch = watching.next_batch().await?;
         return Some(batch.map(|batch| batch.iter().cloned().collect()));
     }
     let change = watching.next().await?;
-    Some(change.map(|change| vec![Change::clone(&change)]))
+    Some(change.map(|change| vec![change]))
 }
 
 /// How often each slot was seen, and the number of its latest change, until the marker is.
