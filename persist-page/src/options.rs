@@ -44,7 +44,7 @@ impl Default for Options {
             ready_within: Duration::from_secs(2),
             longest_stream: Duration::from_secs(3_600),
             look_every: Duration::from_secs(20),
-            stats_jobs: 2_000,
+            stats_jobs: 600,
             ending: None,
         }
     }
@@ -123,7 +123,7 @@ impl Options {
         self
     }
 
-    /// Most jobs that the statistics look at, the newest: 2,000 unless set. The history of each is read.
+    /// Most jobs that the statistics look at, the newest: 600 unless set. The history of each is read.
     #[must_use]
     pub fn stats_jobs(mut self, jobs: u32) -> Self {
         self.stats_jobs = jobs;
