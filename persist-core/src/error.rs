@@ -221,6 +221,24 @@ impl Error {
         self
     }
 
+    /// The error of a chunk, by its number from 0: behind the first, those before it stand, so that it never says that
+    /// nothing was applied.
+    ///
+    /// ```
+    /// use persist_core::{Error, ErrorKind, UpdateOutcome};
+    /// let full = || Error::new(ErrorKind::Full, "no room");
+    /// assert_eq!(full().of_chunk(0).outcome(), UpdateOutcome::NotApplied);
+    /// assert_eq!(full().of_chunk(1).outcome(), UpdateOutcome::Unknown);
+    /// ```
+    #[must_use]
+    pub fn of_chunk(self, number: usize) -> Self {
+        if number == 0 {
+            self
+        } else {
+            self.outcome_as(UpdateOutcome::Unknown)
+        }
+    }
+
     /// The error of what could not be opened for want of a file descriptor, in this process or on this machine; `None` for
     /// any other cause. `Unavailable`: others may close theirs.
     pub fn out_of_files(cause: &io::Error) -> Option<Self> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use persist_core::sql::{self, Dialect, REFUSALS};
 use persist_core::{
     CHUNK, Deadlines, Error, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject,
-    Timestamp, Tried, UpdateOutcome, jsonl, time,
+    Timestamp, Tried, jsonl, time,
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
@@ -54,15 +54,8 @@ impl Ledger for Refused {
             let kept = self
                 .pool
                 .rows(OPERATION, self.deadlines.write, &self.keep, arguments);
-            kept.await.map_err(|error| {
-                let error = error.during(OPERATION);
-                // Chunks before it are kept.
-                if number == 0 {
-                    error
-                } else {
-                    error.outcome_as(UpdateOutcome::Unknown)
-                }
-            })?;
+            kept.await
+                .map_err(|error| error.during(OPERATION).of_chunk(number))?;
         }
         Ok(())
     }

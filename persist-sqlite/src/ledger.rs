@@ -5,8 +5,7 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use persist_core::sql::{self, Dialect, REFUSAL_COLUMNS, REFUSALS};
 use persist_core::{
-    CHUNK, Deadlines, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject, Tried,
-    UpdateOutcome, jsonl,
+    CHUNK, Deadlines, Ledger, Page, Refusal, RefusalPosition, RefusalQuery, Result, Subject, Tried, jsonl,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -41,14 +40,7 @@ impl Ledger for Refused {
                 keep(connection, &some).map_err(|failed| lacking(connection, failed))
             };
             let kept = self.store.write("keep", times, write).await;
-            kept.map_err(|error| {
-                // Chunks before it are kept.
-                if number == 0 {
-                    error
-                } else {
-                    error.outcome_as(UpdateOutcome::Unknown)
-                }
-            })?;
+            kept.map_err(|error| error.of_chunk(number))?;
         }
         Ok(())
     }

@@ -17,18 +17,23 @@ use crate::asked::Site;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[tokio::test]
-async fn a_request_that_waits_too_long_is_told_so() {
+/// Over a store that never answers.
+async fn frozen(options: Options) -> Site {
     let driver = open(&"memory:".parse().unwrap(), &persist::OpenOptions::default())
         .await
         .unwrap();
     let frozen = Faults::seeded(1).rate(1.0, Fault::FreezeBefore);
     let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, frozen));
     let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
+    Site::over(persist.connect().await.unwrap(), options)
+}
+
+#[tokio::test]
+async fn a_request_that_waits_too_long_is_told_so() {
     let options = Options::default()
         .within(Duration::from_millis(50))
         .ready_within(Duration::from_millis(50));
-    let site = Site::over(persist.connect().await.unwrap(), options);
+    let site = frozen(options).await;
     for path in ["/vms", "/api/v1/jobs", "/readyz"] {
         // By its own deadline: that of the store is 5 s.
         let answer = timeout(Duration::from_secs(4), site.get(path))
@@ -42,14 +47,7 @@ async fn a_request_that_waits_too_long_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn who_finds_no_place_is_told_so_while_there_is_time() {
-    let driver = open(&"memory:".parse().unwrap(), &persist::OpenOptions::default())
-        .await
-        .unwrap();
-    let frozen = Faults::seeded(1).rate(1.0, Fault::FreezeBefore);
-    let faulty: Arc<dyn PersistBackend> = Arc::new(Faulty::new(driver, frozen));
-    let persist = Persist::builder_over(faulty).on_unavailable(OnUnavailable::BestEffort);
-    let options = Options::default().requests(1).within(Duration::from_millis(400));
-    let site = Site::over(persist.connect().await.unwrap(), options);
+    let site = frozen(Options::default().requests(1).within(Duration::from_millis(400))).await;
     for (path, told) in [
         ("/jobs", "Too many at a time"),
         ("/api/v1/jobs", "\"kind\":\"too_many\""),

@@ -237,15 +237,7 @@ impl Outbox for SqliteOutbox {
                 Ok(lines) => worker.flush(lines, Times::within(self.deadlines.write)).await,
                 Err(error) => Err(error),
             };
-            pushed.map_err(|error| {
-                let error = error.during("spool");
-                // Chunks before it are kept.
-                if n > 0 {
-                    error.outcome_as(UpdateOutcome::Unknown)
-                } else {
-                    error
-                }
-            })?;
+            pushed.map_err(|error| error.during("spool").of_chunk(n))?;
         }
         Ok(())
     }
