@@ -66,25 +66,20 @@ impl Refusals {
         }
     }
 
-    /// Keeps all that waits now.
+    /// Keeps all that waits now; what comes meanwhile waits for the next time.
     pub(crate) async fn flush(&self, backend: &dyn PersistBackend) -> Result<()> {
         let Some(ledger) = backend.ledger() else {
             self.waiting.lock().tried.clear();
             return Ok(());
         };
         let _writing = self.writing.lock().await;
-        loop {
-            let some = self.waiting.lock().take(CHUNK);
-            if some.is_empty() {
-                return Ok(());
-            }
-            let mut out = Out {
-                waiting: &self.waiting,
-                tried: some,
-            };
-            ledger.keep(&out.tried).await?;
-            out.tried.clear();
+        let mut out = Out::of(&self.waiting);
+        while !out.tried.is_empty() {
+            let some = out.tried.len().min(CHUNK);
+            ledger.keep(&out.tried[..some]).await?;
+            out.tried.drain(..some);
         }
+        Ok(())
     }
 
     /// What was not kept for want of room, since it was told last.
@@ -152,6 +147,17 @@ struct Out<'r> {
     tried: Vec<Tried>,
 }
 
+impl<'r> Out<'r> {
+    /// All that waits, in the order of keys.
+    fn of(waiting: &'r Mutex<Waiting>) -> Self {
+        let all = std::mem::take(&mut waiting.lock().tried);
+        Self {
+            waiting,
+            tried: all.into_values().collect(),
+        }
+    }
+}
+
 impl Drop for Out<'_> {
     fn drop(&mut self) {
         if !self.tried.is_empty() {
@@ -177,11 +183,6 @@ impl Waiting {
                 }
             }
         }
-    }
-
-    fn take(&mut self, most: usize) -> Vec<Tried> {
-        let some = std::iter::from_fn(|| self.tried.pop_first());
-        some.take(most).map(|(_, one)| one).collect()
     }
 }
 
@@ -247,37 +248,39 @@ mod tests {
         )
     }
 
+    fn tries(refusals: &Refusals) -> Vec<u32> {
+        let waiting = refusals.waiting.lock();
+        waiting.tried.values().map(|one| one.tries).collect()
+    }
+
     #[test]
     fn the_same_waits_once_with_all_its_tries() {
-        let mut waiting = Waiting::default();
-        waiting.add(vec![tried(2), tried(1), tried(2).tries(3)]);
-        let tries = |some: Vec<Tried>| some.iter().map(|one| one.tries).collect::<Vec<_>>();
-        assert_eq!(tries(waiting.take(1)), [1], "in the order of keys");
-        waiting.add(vec![tried(2)]);
-        assert_eq!(tries(waiting.take(9)), [5]);
-        assert_eq!(tries(waiting.take(9)), [0; 0]);
+        let refusals = Refusals::new();
+        let add = |tried| refusals.waiting.lock().add(tried);
+        add(vec![tried(2), tried(1), tried(2).tries(3)]);
+        add(vec![tried(2)]);
+        assert_eq!(tries(&refusals), [1, 5], "in the order of keys");
     }
 
     #[test]
     fn what_was_being_written_waits_again_where_that_came_to_nothing() {
         let refusals = Refusals::new();
-        refusals.waiting.lock().add(vec![tried(1)]);
-        let some = refusals.waiting.lock().take(9);
-        let out = Out {
-            waiting: &refusals.waiting,
-            tried: some,
-        };
+        refusals.waiting.lock().add(vec![tried(1), tried(2)]);
+        let out = Out::of(&refusals.waiting);
+        assert_eq!(tries(&refusals), [0; 0]);
         refusals.waiting.lock().add(vec![tried(1)]);
         drop(out);
-        assert_eq!(refusals.waiting.lock().take(9)[0].tries, 2);
+        assert_eq!(tries(&refusals), [2, 1]);
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_beyond_is_counted() {
-        let mut waiting = Waiting::default();
-        waiting.add((1..=WAITING as u128).map(tried).collect());
-        waiting.add(vec![tried(1), tried(u128::MAX).tries(7)]);
-        assert_eq!((waiting.tried.len(), waiting.lost), (WAITING, 7));
-        assert_eq!(waiting.take(1)[0].tries, 2, "what waits is counted on");
+        let refusals = Refusals::new();
+        let add = |tried| refusals.waiting.lock().add(tried);
+        add((1..=WAITING as u128).map(tried).collect());
+        add(vec![tried(1), tried(u128::MAX).tries(7)]);
+        let all = tries(&refusals);
+        assert_eq!((all.len(), refusals.waiting.lock().lost), (WAITING, 7));
+        assert_eq!(all[0], 2, "what waits is counted on");
     }
 }

@@ -1,18 +1,19 @@
 //! Retention: forgets whole jobs in small batches, one runner at a time, beside whoever writes.
 
+mod lease;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use persist_core::layer::OncePer;
-use persist_core::{
-    Clock, Error, ErrorKind, Heartbeat, JobState, Owner, Owners, PersistBackend, Prune, Pruned, Result, Retry,
-};
+use persist_core::{Clock, ErrorKind, JobState, PersistBackend, Prune, Pruned, Result};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::lease::Lease;
 use crate::heal::BETWEEN_WARNINGS;
 use crate::persist::Persist;
 
@@ -25,15 +26,6 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Request ids of a batch. Of 500 each held one of two cores for 50 ms, and the 99th percentile of 64 callers beside was 1.8 times
 /// what it is by itself; of 100 it was 1.2 times (3 rounds on a busy machine, 2026-11-28).
 const BATCH: u32 = 200;
-
-/// How often a runner that rests asks whether it is to go on.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// What the last beat of a run is good for.
-const ENDED: Duration = *persist_core::HEARTBEAT.start();
-
-/// For how long a runner that was killed keeps others away: two batches that take their whole deadline.
-const LEASE: Duration = Duration::from_secs(20);
 
 /// What to forget, how fast, and how often.
 ///
@@ -153,7 +145,17 @@ impl Retention {
     ) -> Result<Pruned> {
         let request = self.request(clock)?;
         let lease = Lease::take(backend.owners(), clock).await?;
-        let done = self.batches(backend, &request, &lease, &mut each).await;
+        self.under(lease, backend, &request, &mut each).await
+    }
+
+    async fn under(
+        &self,
+        lease: Lease<'_>,
+        backend: &dyn PersistBackend,
+        request: &Prune,
+        each: &mut impl FnMut(Option<&Pruned>) -> bool,
+    ) -> Result<Pruned> {
+        let done = self.batches(backend, request, &lease, each).await;
         lease.end().await;
         done
     }
@@ -190,7 +192,8 @@ impl Retention {
     }
 
     /// Runs now and then, until the returned task is stopped or dropped, or the handle closed. A run that fails is told in the
-    /// log, and the next one goes on where it was; one that came no further begins anew, unless the database is away.
+    /// log, and the next one goes on where it was. Where its first batch failed, and the database is not away, the next begins
+    /// anew: what fails there for good would keep all before it from ever being looked at.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -205,8 +208,8 @@ impl Retention {
                 // Asked to stop, or nobody is left to ask.
                 let goes_on = || stopped.has_changed().is_ok_and(|asked| !asked);
                 self.prune.after.clone_from(&place);
-                let mut went_on = false;
-                let run = self.run(&*backend, &*clock, |pruned| {
+                let (mut is_at_work, mut went_on) = (false, false);
+                let mut each = |pruned: Option<&Pruned>| {
                     if let Some(pruned) = pruned {
                         went_on = true;
                         place.clone_from(&pruned.next);
@@ -214,7 +217,13 @@ impl Retention {
                         tracing::debug!(requests, events, "a batch was pruned");
                     }
                     goes_on()
-                });
+                };
+                let run = async {
+                    let request = self.request(&*clock)?;
+                    let lease = Lease::take(backend.owners(), &*clock).await?;
+                    is_at_work = true;
+                    self.under(lease, &*backend, &request, &mut each).await
+                };
                 let next = match run.await {
                     Ok(pruned) => {
                         tell(&pruned);
@@ -222,9 +231,10 @@ impl Retention {
                     }
                     Err(error) if error.kind() == ErrorKind::Closed => return,
                     Err(error) => {
-                        // What fails there for good would keep all before it from ever being looked at.
-                        let may_heal = went_on || error.kind() == ErrorKind::Unavailable;
-                        place = place.filter(|_| may_heal && error.is_retryable());
+                        let is_away = error.kind() == ErrorKind::Unavailable && error.is_retryable();
+                        if is_at_work && !went_on && !is_away {
+                            place = None;
+                        }
                         if error.kind() == ErrorKind::Busy {
                             tracing::debug!(%error, "retention waits");
                         } else if let Some(held_back) = line.pass() {
@@ -276,125 +286,4 @@ impl RetentionTask {
         // It may have ended by itself.
         let _ = task.await;
     }
-}
-
-/// That this runner is the one.
-struct Lease<'o> {
-    owners: Option<&'o dyn Owners>,
-    epoch: u64,
-}
-
-impl<'o> Lease<'o> {
-    async fn take(owners: Option<&'o dyn Owners>, clock: &dyn Clock) -> Result<Self> {
-        let Some(beaten) = owners else {
-            return Ok(Self {
-                owners: None,
-                epoch: 0,
-            });
-        };
-        let others = match beaten.list().await {
-            Ok(others) => others,
-            // Made before there were heartbeats: nobody else is guarded either.
-            Err(error) if error.kind() == ErrorKind::SchemaMismatch => {
-                return Ok(Self {
-                    owners: None,
-                    epoch: 0,
-                });
-            }
-            Err(error) => return Err(error),
-        };
-        let last = others.iter().find(|owner| owner.actor == RETENTION_ACTOR);
-        if let Some(owner) = last.filter(|owner| owner.alive && !has_ended(owner)) {
-            return Err(busy(owner));
-        }
-        let now = u64::try_from(clock.now().timestamp_micros()).unwrap_or_default();
-        let lease = Self {
-            owners,
-            // Above the one before, whatever its clock was, and not that of another who begins at the same time.
-            epoch: last.map_or(now, |owner| now.max(owner.epoch + 1)) + chance(),
-        };
-        lease.beat(LEASE).await?;
-        Ok(lease)
-    }
-
-    /// Says that it is still there while a batch is at work, which may look at much before it finds any.
-    async fn during<T>(&self, batch: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut batch = std::pin::pin!(batch);
-        loop {
-            match tokio::time::timeout(LEASE / 4, &mut batch).await {
-                Ok(done) => return done,
-                Err(_) => self.beat_on().await?,
-            }
-        }
-    }
-
-    /// One more beat. One that does not come through is no end: the lease outlasts three.
-    async fn beat_on(&self) -> Result<()> {
-        match self.beat(LEASE).await {
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, "a beat of retention did not come through");
-                Ok(())
-            }
-            beaten => beaten,
-        }
-    }
-
-    /// Rests, and says that it is still there. Whether to go on then.
-    async fn rest(&self, time: Duration, each: &mut impl FnMut(Option<&Pruned>) -> bool) -> Result<bool> {
-        let end = Instant::now() + time;
-        self.beat_on().await?;
-        let mut beaten = Instant::now();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(LOOK)).await;
-            if !each(None) {
-                return Ok(false);
-            }
-            if left <= LOOK {
-                return Ok(true);
-            }
-            if beaten.elapsed() >= LEASE / 4 {
-                self.beat_on().await?;
-                beaten = Instant::now();
-            }
-        }
-    }
-
-    async fn beat(&self, valid_for: Duration) -> Result<()> {
-        let Some(owners) = self.owners else { return Ok(()) };
-        let beat = Heartbeat::new(RETENTION_ACTOR, self.epoch).valid_for(valid_for);
-        match owners.heartbeat(&beat).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                let what = "another retention has taken over";
-                let taken_over = Error::new(ErrorKind::Busy, what).retry_as(Retry::Never);
-                Err(taken_over.caused_by(error))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Lets the next one in, by a beat that is good for the shortest time. Where that fails it comes in when the lease has run out.
-    async fn end(&self) {
-        let _ = self.beat(ENDED).await;
-    }
-}
-
-/// A number that another runner hardly has.
-fn chance() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0_u8) % 1_000_000
-}
-
-/// Whether its last beat was its goodbye.
-fn has_ended(owner: &Owner) -> bool {
-    (owner.valid_until - owner.beat_at)
-        .to_std()
-        .is_ok_and(|valid_for| valid_for <= ENDED)
-}
-
-fn busy(owner: &Owner) -> Error {
-    let until = persist_core::time::format(owner.valid_until);
-    let what = format!("another retention is at work, until {until} if it does not say more");
-    Error::new(ErrorKind::Busy, what).during("prune")
 }

@@ -15,6 +15,9 @@ use crate::*;
 /// The job whose updates are bad.
 pub(super) const BAD: Uuid = Uuid::from_u128(0xbad);
 
+/// What it takes to keep refusals.
+const KEEPING: Duration = Duration::from_millis(5);
+
 pub(super) type Failure = Arc<Mutex<Option<ErrorKind>>>;
 /// How calls that hang end.
 pub(super) type Held = Arc<Mutex<Vec<tokio::sync::oneshot::Receiver<ErrorKind>>>>;
@@ -32,6 +35,7 @@ pub(super) struct Flaky {
     beats: Arc<AtomicU32>,
     looks: Arc<AtomicU32>,
     ledger: Failure,
+    keeps: Arc<AtomicU32>,
     /// As its opener says.
     is_well: bool,
 }
@@ -149,6 +153,8 @@ impl Flaky {
 #[async_trait]
 impl Ledger for Flaky {
     async fn keep(&self, tried: &[Tried]) -> Result<()> {
+        self.keeps.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(KEEPING).await;
         self.account()?;
         self.store().keep(tried).await
     }
@@ -218,6 +224,8 @@ pub(super) struct Opener {
     pub(super) looks: Arc<AtomicU32>,
     /// What the account of refusals fails with.
     pub(super) ledger: Failure,
+    /// How often it was asked to keep refusals.
+    pub(super) keeps: Arc<AtomicU32>,
     pub(super) panics: bool,
     /// Whether what it opens answers when asked for its health, whatever fails.
     pub(super) is_well: bool,
@@ -246,6 +254,7 @@ impl Opener {
             beats: Arc::default(),
             looks: Arc::default(),
             ledger: Failure::default(),
+            keeps: Arc::default(),
             panics: false,
             is_well: false,
         }
@@ -263,6 +272,7 @@ impl Opener {
             beats: Arc::clone(&self.beats),
             looks: Arc::clone(&self.looks),
             ledger: Arc::clone(&self.ledger),
+            keeps: Arc::clone(&self.keeps),
             is_well: self.is_well,
         }
     }

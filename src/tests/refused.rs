@@ -88,6 +88,30 @@ async fn what_is_refused_is_kept_with_all_its_tries() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_tries_in_vain_all_the_time_costs_one_write_a_second() {
+    let open = Opener::new("in vain");
+    let keeps = Arc::clone(&open.keeps);
+    let persist = connect(open, OnUnavailable::Fail).await.unwrap();
+    persist
+        .record_job_state(ended(1, JobState::Succeeded))
+        .await
+        .unwrap();
+    let (begun, mut tries) = (tokio::time::Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(10) {
+        tries += 1;
+        persist
+            .record_job_state(ended(1, JobState::Failed))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let keeps = keeps.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((5..=11).contains(&keeps), "{keeps} writes for {tries} tries");
+    until_kept(&persist, &[(1, tries)]).await;
+    persist.close().await.unwrap();
+}
+
 /// A layer that hides a power turns the cases of it into skips.
 #[tokio::test]
 async fn every_way_to_a_store_leads_to_its_account() {

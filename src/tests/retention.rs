@@ -124,16 +124,16 @@ async fn a_run_goes_on_where_its_last_batch_ended() {
     assert_eq!(next.unwrap().requests, 1);
 }
 
-/// The last call that fails.
-const FAILING: u64 = 40;
-
 #[tokio::test(start_paused = true)]
 async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_help() {
-    for (fault, retry, goes_on) in [
-        (Fault::FailBefore, Retry::Later, true),
-        (Fault::FailBefore, Retry::Never, false),
+    // The last call that fails, and whether the place is kept.
+    for (fault, retry, last, goes_on) in [
+        (Fault::FailBefore, Retry::Later, 40, true),
+        (Fault::FailBefore, Retry::Never, 40, false),
+        // One run alone, which had come there.
+        (Fault::FailBefore, Retry::Never, 2, true),
         // A batch that has no end in its time, whenever it is tried.
-        (Fault::FreezeBefore, Retry::Later, false),
+        (Fault::FreezeBefore, Retry::Later, 40, false),
     ] {
         let store: Arc<dyn PersistBackend> = Arc::new(MemoryBackend::new());
         let over = async |backend| Persist::builder_over(backend).connect().await.unwrap();
@@ -142,7 +142,7 @@ async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_h
             persist.record_job_state(ended(n)).await.unwrap();
         }
         // The second batch, however often one run tries it.
-        let faults = (2..=FAILING).fold(Faults::default().retried(retry), |faults, call| {
+        let faults = (2..=last).fold(Faults::default().retried(retry), |faults, call| {
             faults.at(call, fault)
         });
         let faulty = Arc::new(Faulty::new(store, faults));
@@ -155,16 +155,50 @@ async fn after_a_run_that_failed_the_next_one_goes_on_where_it_was_if_that_may_h
         assert_eq!(
             is_there(1).await,
             goes_on,
-            "{fault:?}, {retry:?}: what came behind it"
+            "{fault:?}, {retry:?}, {last}: what came behind it"
         );
         tokio::time::sleep(Duration::from_secs(7_200)).await;
         assert_eq!(
             left(&persist).await,
             0,
-            "{fault:?}, {retry:?}: after one that ended the next begins anew"
+            "{fault:?}, {retry:?}, {last}: after one that ended the next begins anew"
         );
         task.stop().await;
     }
+}
+
+/// A runner that was killed keeps others away for a while, also one that comes back after its own outage.
+#[tokio::test(start_paused = true)]
+async fn who_finds_another_at_work_keeps_its_place() {
+    let store: Arc<dyn PersistBackend> = Arc::new(MemoryBackend::new());
+    let over = async |backend| Persist::builder_over(backend).connect().await.unwrap();
+    let persist = over(Arc::clone(&store)).await;
+    for n in 10..30 {
+        persist.record_job_state(ended(n)).await.unwrap();
+    }
+    let faults = Faults::default().retried(Retry::Never).at(2, Fault::FailBefore);
+    let faulty = Arc::new(Faulty::new(Arc::clone(&store), faults));
+    let pruner = over(Arc::clone(&faulty) as Arc<dyn PersistBackend>).await;
+    let task = all()
+        .batch(5)
+        .per_second(1)
+        .every(Duration::from_secs(5))
+        .start(&pruner);
+    until("it fails in the middle", async || faulty.struck() > 0).await;
+    persist.record_job_state(ended(1)).await.unwrap();
+    let beat = |time| {
+        let epoch = u64::try_from(SystemClock.now().timestamp_micros()).unwrap() * 2;
+        Heartbeat::new(RETENTION_ACTOR, epoch).valid_for(time)
+    };
+    let owners = store.owners().unwrap();
+    owners.heartbeat(&beat(Duration::from_secs(3_600))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(left(&persist).await, 16, "another is at work");
+    owners.heartbeat(&beat(*HEARTBEAT.start())).await.unwrap();
+    let is_there = async |n| persist.job(Uuid::from_u128(n)).await.unwrap().is_some();
+    until("it is done", async || !is_there(29).await).await;
+    assert!(is_there(1).await, "it went on where it was");
+    task.stop().await;
 }
 
 #[tokio::test]

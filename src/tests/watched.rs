@@ -47,6 +47,16 @@ async fn numbers(watching: &mut Watching, count: usize) -> Vec<u128> {
     numbers
 }
 
+/// The numbers of the jobs of the next batch, if there is one.
+async fn batch(watching: &mut Watching) -> Option<Vec<u128>> {
+    let batch = timeout(60 * SECOND, watching.next_batch()).await.ok()?;
+    let batch = batch.expect("the stream goes on").expect("without an error");
+    let ids = batch
+        .iter()
+        .map(|change| change.event.subject.request_id().as_u128());
+    Some(ids.collect())
+}
+
 /// Nothing more comes.
 async fn is_silent(watching: &mut Watching) {
     assert!(timeout(60 * SECOND, watching.next()).await.is_err());
@@ -113,23 +123,15 @@ async fn what_is_there_is_taken_at_once_and_nothing_of_it_twice() {
     let of_two = from_start.clone().job(Uuid::from_u128(2));
     let of_none = from_start.clone().states([JobState::Failed]);
     let mut watching = persist.watch(from_start).await.unwrap();
-    let ids = async |watching: &mut Watching| {
-        let batch = timeout(60 * SECOND, watching.next_batch()).await.ok()?;
-        let batch = batch.expect("the stream goes on").expect("without an error");
-        let ids = batch
-            .iter()
-            .map(|change| change.event.subject.request_id().as_u128());
-        Some(ids.collect::<Vec<_>>())
-    };
     assert_eq!(numbers(&mut watching, 2).await, [1, 2]);
-    assert_eq!(ids(&mut watching).await, Some(vec![3, 4, 5]));
-    assert_eq!(ids(&mut watching).await, None, "each once");
+    assert_eq!(batch(&mut watching).await, Some(vec![3, 4, 5]));
+    assert_eq!(batch(&mut watching).await, None, "each once");
     persist.record_job_state(queued(6)).await.unwrap();
-    assert_eq!(ids(&mut watching).await, Some(vec![6]));
+    assert_eq!(batch(&mut watching).await, Some(vec![6]));
     let mut of_two = persist.watch(of_two).await.unwrap();
-    assert_eq!(ids(&mut of_two).await, Some(vec![2]));
+    assert_eq!(batch(&mut of_two).await, Some(vec![2]));
     let mut of_none = persist.watch(of_none).await.unwrap();
-    assert_eq!(ids(&mut of_none).await, None, "no empty batch");
+    assert_eq!(batch(&mut of_none).await, None, "no empty batch");
     persist.close().await.unwrap();
     let closed = of_none.next_batch().await.expect("its end is told");
     assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
@@ -183,9 +185,10 @@ async fn a_hundred_ask_the_store_as_often_as_one() {
 async fn who_is_slow_loses_nothing_and_holds_nobody_up() {
     let persist = Persist::new(Some("memory:".into())).await.unwrap();
     let mut slow = persist.watch(WatchQuery::default()).await.unwrap();
+    let mut in_batches = persist.watch(WatchQuery::default()).await.unwrap();
     let mut fast = persist.watch(WatchQuery::default()).await.unwrap();
     persist.record_job_state(queued(1)).await.unwrap();
-    for watching in [&mut slow, &mut fast] {
+    for watching in [&mut slow, &mut in_batches, &mut fast] {
         assert_eq!(numbers(watching, 1).await, [1]);
         is_silent(watching).await;
     }
@@ -195,9 +198,16 @@ async fn who_is_slow_loses_nothing_and_holds_nobody_up() {
     }
     let expected: Vec<u128> = (2..=200).collect();
     assert_eq!(numbers(&mut slow, 199).await, expected);
+    // What it reads by itself overlaps with what it is told of.
+    let mut batched = numbers(&mut in_batches, 1).await;
+    while let Some(ids) = batch(&mut in_batches).await {
+        batched.extend(ids);
+    }
+    assert_eq!(batched, expected);
     is_silent(&mut slow).await;
     persist.record_job_state(queued(201)).await.unwrap();
     assert_eq!(numbers(&mut slow, 1).await, [201]);
+    assert_eq!(batch(&mut in_batches).await, Some(vec![201]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,8 +278,10 @@ async fn what_was_pruned_unseen_is_a_lag_and_the_end() {
     let (looks, failure) = (Arc::clone(&open.looks), Failure::clone(&open.failure));
     let persist = watched(open, OnUnavailable::BestEffort).await;
     let mut watching = persist.watch(WatchQuery::default()).await.unwrap();
-    applied_elsewhere("pruned", [1]).await;
-    assert_eq!(numbers(&mut watching, 1).await, [1]);
+    let mut later = persist.watch(WatchQuery::default()).await.unwrap();
+    applied_elsewhere("pruned", [1, 9]).await;
+    assert_eq!(numbers(&mut watching, 2).await, [1, 9]);
+    assert_eq!(numbers(&mut later, 1).await, [1]);
     // What was seen may go.
     let prune = |number: u128| Prune::default().ids([Uuid::from_u128(number)]);
     MemoryBackend::named("pruned").prune(&prune(1)).await.unwrap();
@@ -281,12 +293,17 @@ async fn what_was_pruned_unseen_is_a_lag_and_the_end() {
     let lagged = timeout(60 * SECOND, watching.next()).await.unwrap().unwrap();
     assert_eq!(lagged.unwrap_err().kind(), ErrorKind::Lagged);
     assert!(watching.next().await.is_none());
+    assert!(watching.next_batch().await.is_none());
+    // What was read before that comes first.
+    assert_eq!(batch(&mut later).await, Some(vec![9]));
+    let lagged = later.next_batch().await.unwrap();
+    assert_eq!(lagged.unwrap_err().kind(), ErrorKind::Lagged);
     // The task goes on for others.
     let mut anew = persist
         .watch(WatchQuery::default().from(WatchFrom::Start))
         .await
         .unwrap();
-    assert_eq!(numbers(&mut anew, 1).await, [3]);
+    assert_eq!(numbers(&mut anew, 2).await, [9, 3]);
     applied_elsewhere("pruned", [4]).await;
     assert_eq!(numbers(&mut anew, 1).await, [4]);
     let before = looks.load(Ordering::Relaxed);

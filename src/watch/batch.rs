@@ -97,7 +97,7 @@ impl Rest {
     }
 }
 
-/// Changes that came together, in their order; all who watch share them. See [`Watching::next_batch`](crate::Watching::next_batch).
+/// Changes that were read together, in their order. See [`Watching::next_batch`](crate::Watching::next_batch).
 #[derive(Debug)]
 pub struct ChangeBatch {
     rest: Rest,

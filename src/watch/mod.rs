@@ -56,10 +56,9 @@ impl Watching {
         poll_fn(|cx| self.poll_taken(cx, Seat::take)).await
     }
 
-    /// What came with one read of the store, once anything has: up to a thousand changes, which all who watch share; there may be
-    /// more at once. `None` after an error. For many
-    /// who watch much: a change taken by itself costs each of them 0.1 µs, and of a batch what is done with it
-    /// (docs/BENCHMARKS.md). Cancel-safe.
+    /// What is left of one read of the store, once there is any: up to a thousand changes, not copied for each who watches; there
+    /// may be more at once. `None` after an error. For many who watch much: a change taken by itself costs each of them 0.1 µs,
+    /// and of a batch what is done with it (docs/BENCHMARKS.md). Cancel-safe.
     ///
     /// ```
     /// # async fn example(persist: persist::Persist) -> persist::Result<()> {

@@ -181,15 +181,16 @@ async fn a_copy_beside_many_writers_comes_to_its_end() {
         let source = from.migrated().await.unwrap();
         to.migrated().await.unwrap().close().await.unwrap();
         lives(&source, 1..500).await;
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let writers: Vec<_> = (0..32)
             .map(|writer| {
-                let (source, stop) = (Arc::clone(&source), Arc::clone(&stop));
+                let (source, stop, written) = (Arc::clone(&source), Arc::clone(&stop), Arc::clone(&written));
                 tokio::spawn(async move {
                     let mut n = (writer + 1) << 32;
                     while !stop.load(Ordering::Relaxed) {
                         // A machine that is too slow for it writes less.
-                        let _ = source.apply(&claims([job(n, Queued)]).unwrap()).await;
+                        let applied = source.apply(&claims([job(n, Queued)]).unwrap()).await;
+                        written.fetch_add(u64::from(applied.is_ok()), Ordering::Relaxed);
                         n += 1;
                         // So that what is to be copied does not grow with the time that it takes.
                         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -198,10 +199,13 @@ async fn a_copy_beside_many_writers_comes_to_its_end() {
             })
             .collect();
         let (from, to) = (from.url().to_owned(), to.url().to_owned());
+        let before = written.load(Ordering::Relaxed);
         let copied = tokio::task::spawn_blocking(move || {
             process::run(&mut process::persist(["--format", "json", "copy", &from, &to]))
         });
         let copied = tokio::time::timeout(std::time::Duration::from_secs(120), copied).await;
+        let beside = written.load(Ordering::Relaxed) - before;
+        assert!(beside >= 32, "{beside} updates were written while it copied");
         stop.store(true, Ordering::Relaxed);
         for writer in writers {
             writer.await.unwrap();

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything takes on a busy machine, also the first start of a browser that was installed just now.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at what is waited for.
 const GLANCE: Duration = Duration::from_millis(25);
 
@@ -35,7 +35,7 @@ pub(crate) struct Chrome {
     calls: u64,
     /// What the page complained of, since it was last asked.
     complaints: Vec<String>,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 fn program() -> PathBuf {
@@ -54,7 +54,8 @@ fn program() -> PathBuf {
 impl Chrome {
     pub(crate) async fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let process = Command::new(program())
+        let told = std::fs::File::create(profile.path().join(TOLD)).unwrap();
+        let mut process = Command::new(program())
             .args([
                 "--headless=new",
                 "--disable-gpu",
@@ -67,10 +68,10 @@ impl Chrome {
             .arg("about:blank")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(told)
             .spawn()
             .unwrap();
-        let address = address(profile.path()).await;
+        let address = address(profile.path(), &mut process).await;
         let (socket, _) = connect_async(&address).await.unwrap();
         let mut chrome = Self {
             process,
@@ -78,7 +79,7 @@ impl Chrome {
             session: String::new(),
             calls: 0,
             complaints: Vec::new(),
-            _profile: profile,
+            profile,
         };
         let page = chrome
             .call("Target.createTarget", json!({ "url": "about:blank" }))
@@ -94,6 +95,13 @@ impl Chrome {
     }
 
     pub(crate) async fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.ask(method, parameters)
+            .await
+            .unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// The answer, or what the browser says is wrong with the call.
+    async fn ask(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.calls += 1;
         let id = self.calls;
         let mut call = json!({ "id": id, "method": method, "params": parameters });
@@ -103,12 +111,21 @@ impl Chrome {
         self.socket.send(Message::text(call.to_string())).await.unwrap();
         loop {
             let told = timeout(PATIENCE, self.socket.next()).await;
-            let told = told.expect("the browser answers").expect("it lives").unwrap();
+            let Ok(Some(Ok(told))) = told else {
+                panic!(
+                    "{method}: the browser is away: {told:?}; {}",
+                    how_it_is(self.profile.path(), &mut self.process)
+                )
+            };
             let Message::Text(told) = told else { continue };
             let told: Value = serde_json::from_str(&told).unwrap();
             if told["id"] == json!(id) {
-                assert!(told["error"].is_null(), "{method}: {}", told["error"]);
-                return told["result"].clone();
+                let error = &told["error"];
+                return if error.is_null() {
+                    Ok(told["result"].clone())
+                } else {
+                    Err(error.clone())
+                };
             }
             self.note(&told);
         }
@@ -184,13 +201,16 @@ impl Chrome {
         let end = Instant::now() + PATIENCE;
         loop {
             let asked = json!({ "expression": expression, "returnByValue": true });
-            let answer = self.call("Runtime.evaluate", asked).await;
-            if answer["result"]["value"] == json!(true) {
+            let answer = self.ask("Runtime.evaluate", asked).await;
+            if answer
+                .as_ref()
+                .is_ok_and(|answer| answer["result"]["value"] == true)
+            {
                 return;
             }
             if Instant::now() >= end {
                 let page = self.eval("document.body.innerText").await;
-                panic!("never true: {expression}; the page says {page}");
+                panic!("never true: {expression}: {answer:?}; the page says {page}");
             }
             sleep(GLANCE).await;
         }
@@ -246,8 +266,21 @@ impl Drop for Chrome {
     }
 }
 
+/// What the browser says of itself, in its profile.
+const TOLD: &str = "told.log";
+
+/// Whether it lives, and the last that it said.
+fn how_it_is(profile: &Path, process: &mut Child) -> String {
+    let told = std::fs::read_to_string(profile.join(TOLD)).unwrap_or_default();
+    let last: Vec<_> = told.lines().rev().take(20).collect();
+    format!(
+        "it ended: {:?}; it said, the last first: {last:#?}",
+        process.try_wait()
+    )
+}
+
 /// Where the browser listens, which it writes into its profile.
-async fn address(profile: &Path) -> String {
+async fn address(profile: &Path, process: &mut Child) -> String {
     let end = Instant::now() + PATIENCE;
     loop {
         let told = std::fs::read_to_string(profile.join("DevToolsActivePort")).unwrap_or_default();
@@ -255,7 +288,11 @@ async fn address(profile: &Path) -> String {
         if let (Some(port), Some(path)) = (lines.next(), lines.next()) {
             return format!("ws://127.0.0.1:{port}{path}");
         }
-        assert!(Instant::now() < end, "the browser never listened");
+        assert!(
+            Instant::now() < end,
+            "the browser never listened; {}",
+            how_it_is(profile, process)
+        );
         sleep(GLANCE).await;
     }
 }

@@ -76,7 +76,9 @@ async fn a_page_without_a_stream_is_not_live() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_sees_what_is_there_and_goes_on_from_there() {
-    let site = Site::empty().await;
+    // No look of its own, however slow the machine is.
+    let seldom = Options::default().look_every(Duration::from_secs(3_600));
+    let site = Site::with(site::memory().await, seldom).await;
     let mut chrome = noting().await;
     chrome.open(&site.at("/")).await;
     chrome.until("said.at(-1) === 'on'").await;

@@ -222,6 +222,7 @@ async fn postgres_reads_every_page_by_an_index_and_deep_ones_as_fast_as_the_firs
         assert_eq!(run["Actual Rows"], 64, "{run}");
     }
     watching_reads_the_changes_by_their_index(&mut connection).await;
+    merging_comes_to_jobs_before_vms(&mut connection).await;
     connection.close().await.unwrap();
 }
 
@@ -269,4 +270,40 @@ async fn watching_reads_the_changes_by_their_index(connection: &mut PgConnection
             "{plan}: {touched:?}"
         );
     }
+}
+
+/// Rows are locked as they are merged: were they not always in one order, a job and its VM in two flushes could deadlock.
+async fn merging_comes_to_jobs_before_vms(connection: &mut PgConnection) {
+    let kinds = ["uuid[]", "text[]", "bigint[]", "text[]", "timestamptz[]"];
+    let texts = [", text[]"; 8].concat();
+    let ids = "array_fill(md5('1')::uuid, ARRAY[64])";
+    for (number, sql) in persist_postgres::merging_statements().into_iter().enumerate() {
+        let prepare = format!("PREPARE merging_{number} ({}{texts}) AS {sql}", kinds.join(", "));
+        let prepare = AssertSqlSafe(prepare);
+        connection.execute(sqlx::raw_sql(prepare)).await.unwrap();
+        for plan in ["force_custom_plan", "force_generic_plan"] {
+            for first in ["NULL", ids] {
+                let rest = [", NULL"; 12].concat();
+                let explain = AssertSqlSafe(format!(
+                    "SET plan_cache_mode = {plan}; EXPLAIN (FORMAT JSON) EXECUTE merging_{number}({first}{rest})"
+                ));
+                let run = json(&sqlx::raw_sql(explain).fetch_one(&mut *connection).await.unwrap());
+                assert_eq!(
+                    joined(&run),
+                    ["ev", "job", "vm"],
+                    "{plan}, statement {number}: {run}"
+                );
+            }
+        }
+    }
+}
+
+/// The parts of a statement that its answer joins, in the order in which it comes to them.
+fn joined(plan: &Json) -> Vec<&str> {
+    if plan["Parent Relationship"] == "InitPlan" {
+        return Vec::new();
+    }
+    let own = plan["CTE Name"].as_str();
+    let below = plan["Plans"].as_array().into_iter().flatten().flat_map(joined);
+    own.into_iter().chain(below).collect()
 }

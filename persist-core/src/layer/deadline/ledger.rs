@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Deadlined, still};
+use crate::CHUNK;
 use crate::backend::PersistBackend;
 use crate::error::Result;
 use crate::ledger::{Ledger, Refusal, RefusalQuery, Tried};
@@ -15,11 +16,20 @@ use crate::page::Page;
 #[async_trait]
 impl<B: PersistBackend + ?Sized> Ledger for Deadlined<B> {
     async fn keep(&self, tried: &[Tried]) -> Result<()> {
-        let tried = tried.to_vec();
-        self.within("keep", self.deadlines.write, |inner| async move {
-            still(inner.ledger())?.keep(&tried).await
-        })
-        .await
+        let keep = |chunk: Vec<Tried>| {
+            self.within("keep", self.deadlines.write, |inner| async move {
+                still(inner.ledger())?.keep(&chunk).await
+            })
+        };
+        let merged = Tried::merged(tried);
+        if merged.is_empty() {
+            return keep(merged).await;
+        }
+        for (number, chunk) in merged.chunks(CHUNK).enumerate() {
+            let kept = keep(chunk.to_vec()).await;
+            kept.map_err(|error| error.of_chunk(number))?;
+        }
+        Ok(())
     }
 
     async fn refusals(&self, query: &RefusalQuery) -> Result<Page<Refusal>> {

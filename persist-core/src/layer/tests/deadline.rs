@@ -57,6 +57,18 @@ async fn an_account_of_refusals_that_hangs_ends_at_the_deadlines_of_a_write_and_
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_refusals_have_the_deadline_of_each_chunk() {
+    let layer = layer(Manner::HangsAfter(2));
+    let standing = JobState::Succeeded.into();
+    let tried: Vec<_> = claims(3 * CHUNK as u128)
+        .into_iter()
+        .map(|claim| Tried::new(claim, standing))
+        .collect();
+    is_cut("keep", 10, layer.ledger().unwrap().keep(&tried)).await;
+    assert_eq!(layer.inner.called.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_and_marks_that_hang_end_at_the_deadlines_of_a_read_and_a_write() {
     let layer = layer(Manner::Hangs);
     let (changes, marks) = (layer.changes().unwrap(), layer.marks().unwrap());
