@@ -46,6 +46,34 @@ fn what_could_go_out_goes_out_or_has_a_moment_when_it_does() {
     }
 }
 
+/// Who was answered comes back at once, so that what goes out together stays together.
+#[test]
+fn two_flushes_in_the_air_come_to_be_of_one_size() {
+    let mut queue = Queue::new(&Coalesce::default());
+    let now = Instant::now();
+    let mut jobs = jobs_of(400).into_iter();
+    let mut come = |queue: &mut Queue, count| {
+        for job in jobs.by_ref().take(count) {
+            queue.add(waiting(vec![claim(job)], now));
+        }
+    };
+    let next = |queue: &mut Queue| queue.next(now).map(|batch| (batch.calls.len(), batch.flight));
+    come(&mut queue, 1);
+    let (size, lone) = next(&mut queue).unwrap();
+    assert_eq!(size, 1);
+    come(&mut queue, 199);
+    let (size, large) = next(&mut queue).unwrap();
+    assert_eq!(size, 100, "half of all");
+    assert!(next(&mut queue).is_none(), "two are in the air");
+    queue.back(&lone);
+    come(&mut queue, 1);
+    let (size, _) = next(&mut queue).unwrap();
+    assert_eq!(size, 100, "what was left, and who came back");
+    queue.back(&large);
+    come(&mut queue, 100);
+    assert_eq!(next(&mut queue).unwrap().0, 100);
+}
+
 fn waiting(claims: Vec<Claim>, since: Instant) -> Waiting {
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let queued = WriterMeter::new("none").queued(claims.len());
