@@ -56,8 +56,8 @@ impl Watching {
         poll_fn(|cx| self.poll_taken(cx, Seat::take)).await
     }
 
-    /// What is left of one read of the store, once there is any: up to a thousand changes, not copied for each who watches; there
-    /// may be more at once. `None` after an error. For many who watch much: a change taken by itself costs each of them 0.1 µs,
+    /// What is left of one read of the store, once there is any: up to 256 changes, not copied for each who watches; there may
+    /// be more at once. `None` after an error. For many who watch much: a change taken by itself costs each of them 0.1 µs,
     /// and of a batch what is done with it (docs/BENCHMARKS.md). Cancel-safe.
     ///
     /// ```
