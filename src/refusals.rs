@@ -38,6 +38,8 @@ pub(crate) struct Refusals {
 #[derive(Debug, Default)]
 struct Waiting {
     tried: BTreeMap<Key, Tried>,
+    /// How many are being written.
+    out: usize,
     /// Came beyond what may wait.
     lost: u64,
     /// Whether a task is at work.
@@ -77,7 +79,7 @@ impl Refusals {
         while !out.tried.is_empty() {
             let some = out.tried.len().min(CHUNK);
             ledger.keep(&out.tried[..some]).await?;
-            out.tried.drain(..some);
+            out.is_kept(some);
         }
         Ok(())
     }
@@ -100,7 +102,7 @@ impl Refusals {
     pub(crate) fn tell(&self, error: &Error, what: &str) {
         let (waiting, lost) = {
             let waiting = self.waiting.lock();
-            (waiting.tried.len(), waiting.lost)
+            (waiting.len(), waiting.lost)
         };
         if let Some(held_back) = self.line.pass() {
             let kind = error.kind().name();
@@ -130,7 +132,7 @@ impl Refusals {
     /// What waits when all is closed is kept by nobody.
     pub(crate) fn tell_left(&self) {
         let waiting = self.waiting.lock();
-        let (waiting, lost) = (waiting.tried.len(), waiting.lost);
+        let (waiting, lost) = (waiting.len(), waiting.lost);
         if waiting > 0 || lost > 0 {
             tracing::warn!(
                 waiting,
@@ -150,26 +152,39 @@ struct Out<'r> {
 impl<'r> Out<'r> {
     /// All that waits, in the order of keys.
     fn of(waiting: &'r Mutex<Waiting>) -> Self {
-        let all = std::mem::take(&mut waiting.lock().tried);
-        Self {
-            waiting,
-            tried: all.into_values().collect(),
-        }
+        let mut held = waiting.lock();
+        let tried: Vec<_> = std::mem::take(&mut held.tried).into_values().collect();
+        held.out = tried.len();
+        drop(held);
+        Self { waiting, tried }
+    }
+
+    /// The first so many.
+    fn is_kept(&mut self, some: usize) {
+        self.tried.drain(..some);
+        self.waiting.lock().out = self.tried.len();
     }
 }
 
 impl Drop for Out<'_> {
     fn drop(&mut self) {
-        if !self.tried.is_empty() {
-            self.waiting.lock().add(std::mem::take(&mut self.tried));
-        }
+        let mut waiting = self.waiting.lock();
+        waiting.out = 0;
+        // What came first is what is kept.
+        let newer = std::mem::take(&mut waiting.tried);
+        waiting.add(std::mem::take(&mut self.tried));
+        waiting.add(newer.into_values().collect());
     }
 }
 
 impl Waiting {
+    fn len(&self) -> usize {
+        self.tried.len() + self.out
+    }
+
     fn add(&mut self, tried: Vec<Tried>) {
         for one in tried {
-            let is_full = self.tried.len() >= WAITING;
+            let is_full = self.len() >= WAITING;
             let (subject, rank, state) = one.key();
             match self.tried.entry((subject.clone(), rank, state)) {
                 Entry::Occupied(mut held) => {
@@ -267,10 +282,16 @@ mod tests {
         let refusals = Refusals::new();
         refusals.waiting.lock().add(vec![tried(1), tried(2)]);
         let out = Out::of(&refusals.waiting);
-        assert_eq!(tries(&refusals), [0; 0]);
-        refusals.waiting.lock().add(vec![tried(1)]);
+        assert_eq!((tries(&refusals), refusals.waiting.lock().len()), (vec![], 2));
+        let mut later = tried(1);
+        later.standing = State::Job(JobState::Lost);
+        refusals.waiting.lock().add(vec![later]);
         drop(out);
         assert_eq!(tries(&refusals), [2, 1]);
+        let waiting = refusals.waiting.lock();
+        let first = waiting.tried.values().next().unwrap();
+        assert_eq!(first.standing.name(), "lost", "what stands is what stood last");
+        assert_eq!(waiting.len(), 2);
     }
 
     #[test]

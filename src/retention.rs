@@ -192,7 +192,7 @@ impl Retention {
     }
 
     /// Runs now and then, until the returned task is stopped or dropped, or the handle closed. A run that fails is told in the
-    /// log, and the next one goes on where it was. Where its first batch failed, and the database is not away, the next begins
+    /// log, and the next one goes on where it was. Where its first batch failed, and the database is neither away nor busy, the next begins
     /// anew: what fails there for good would keep all before it from ever being looked at.
     ///
     /// # Panics
@@ -231,8 +231,12 @@ impl Retention {
                     }
                     Err(error) if error.kind() == ErrorKind::Closed => return,
                     Err(error) => {
-                        let is_away = error.kind() == ErrorKind::Unavailable && error.is_retryable();
-                        if is_at_work && !went_on && !is_away {
+                        let passes = match error.kind() {
+                            ErrorKind::Busy => true,
+                            ErrorKind::Unavailable => error.is_retryable(),
+                            _ => false,
+                        };
+                        if is_at_work && !went_on && !passes {
                             place = None;
                         }
                         if error.kind() == ErrorKind::Busy {

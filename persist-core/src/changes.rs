@@ -72,20 +72,15 @@ pub trait Changes: Debug + Send + Sync {
 pub struct ChangeQuery {
     /// After this place; from the first slot that there is if `None`.
     pub after: Option<Cursor>,
-    /// Most changes of the answer: 1 to 1,000, 256 unless set.
+    /// Most changes of the answer: 1 to 1,000, 1,000 unless set.
     pub limit: u32,
 }
-
-/// Some 50 kB. Of larger answers that came over TCP from a server on the same machine, busy with other work, one in a hundred
-/// stood still for 48 ms: they do not fit the window that the kernel begins with, and wait for a delayed acknowledgement
-/// (Linux 6.18, 2026-11-28; not over a Unix socket).
-const USUAL: u32 = 256;
 
 impl Default for ChangeQuery {
     fn default() -> Self {
         Self {
             after: None,
-            limit: USUAL,
+            limit: limits::LARGEST_PAGE,
         }
     }
 }

@@ -291,9 +291,7 @@ impl<'b> Transfer<'b> {
         };
         let (mut pages, mut slots) = (0, 0);
         loop {
-            let query = ChangeQuery::default()
-                .after(Some(since.clone()))
-                .limit(LARGEST_PAGE);
+            let query = ChangeQuery::default().after(Some(since.clone()));
             let changed = changes.since(&query).await?;
             since = changed.next.cursor();
             place.since = Some(since.clone());

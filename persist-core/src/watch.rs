@@ -12,13 +12,21 @@ use crate::changes::{Change, ChangeQuery, Changes};
 use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::OncePer;
+use crate::limits;
 
 /// What comes within this time of a hint is read with it, where the look before found nothing.
 const DEBOUNCE: Duration = Duration::from_millis(5);
+/// Changes of an answer: some 50 kB. Of larger ones that came over TCP from a server on the same machine, busy with other work,
+/// one in a hundred stood still for 48 ms: they do not fit the window that the kernel begins with, and wait for a delayed
+/// acknowledgement (Linux 6.18, 2026-11-28; not over a Unix socket).
+const USUAL: u32 = 256;
+/// After so many answers in a row that left some, the next ones are as large as they may be: who is far behind, or far away, comes
+/// nearer by larger steps.
+const BEHIND: u32 = 8;
 /// One line of a store that does not answer in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// How long a watcher waits between two looks: longer each time, as long as nothing comes.
+/// How long a watcher waits between two looks, longer each time as long as nothing comes, and how much it asks for.
 ///
 /// A hint makes a wait shorter: to 5 ms where nothing had come just before, so that what comes alone is told at once, and to
 /// [`SHORTEST`](Self::SHORTEST) where something had, as a hundred who are woken 50 times a second instead of 200 leave more of
@@ -28,6 +36,8 @@ pub struct Pace {
     longest: Duration,
     next: Duration,
     is_busy: bool,
+    /// Answers in a row that left some.
+    left: u32,
 }
 
 impl Pace {
@@ -43,7 +53,22 @@ impl Pace {
             longest,
             next: Self::SHORTEST,
             is_busy: false,
+            left: 0,
         }
+    }
+
+    /// Most changes of the next answer: 256, or 1,000 after eight in a row that left some.
+    pub fn most(&self) -> u32 {
+        if self.left < BEHIND {
+            USUAL
+        } else {
+            limits::LARGEST_PAGE
+        }
+    }
+
+    /// An answer came; whether it left some.
+    pub fn answered(&mut self, more: bool) {
+        self.left = if more { self.left.saturating_add(1) } else { 0 };
     }
 
     /// Something came: the next one comes soon.
@@ -128,11 +153,13 @@ impl<B: PersistBackend + ?Sized> Watch<'_, B> {
                 self.pace.wait(changes).await;
             }
             self.is_idle = true;
+            self.query.limit = self.pace.most();
             match changes.since(&self.query).await {
                 Ok(changed) => {
                     if !changed.changes.is_empty() {
                         self.pace.reset();
                     }
+                    self.pace.answered(changed.more);
                     self.is_idle = !changed.more;
                     self.query.after = Some(changed.next.cursor());
                     self.ready = changed.changes.into();
@@ -166,6 +193,18 @@ mod tests {
         assert_eq!(pace.step(), Pace::SHORTEST);
         let mut busy = Pace::new(Duration::ZERO);
         assert_eq!((busy.step(), busy.step()), (Pace::SHORTEST, Pace::SHORTEST));
+    }
+
+    #[test]
+    fn who_is_far_behind_asks_for_more() {
+        let mut pace = Pace::default();
+        for _ in 0..BEHIND {
+            assert_eq!(pace.most(), USUAL);
+            pace.answered(true);
+        }
+        assert_eq!(pace.most(), limits::LARGEST_PAGE);
+        pace.answered(false);
+        assert_eq!(pace.most(), USUAL);
     }
 
     /// What changes all the time.

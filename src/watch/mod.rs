@@ -56,7 +56,7 @@ impl Watching {
         poll_fn(|cx| self.poll_taken(cx, Seat::take)).await
     }
 
-    /// What is left of one read of the store, once there is any: up to 256 changes, not copied for each who watches; there may
+    /// What is left of one read of the store, once there is any: up to 1,000 changes, not copied for each who watches; there may
     /// be more at once. `None` after an error. For many who watch much: a change taken by itself costs each of them 0.1 µs,
     /// and of a batch what is done with it (docs/BENCHMARKS.md). Cancel-safe.
     ///
@@ -206,14 +206,11 @@ impl Seat {
 
     /// Reads by itself, and waits a little where that may help.
     async fn read_on(&mut self, after: Option<Cursor>) -> Result<()> {
-        match self
-            .poller
-            .switch
-            .since(&ChangeQuery::default().after(after))
-            .await
-        {
+        let query = ChangeQuery::default().after(after).limit(self.pace.most());
+        match self.poller.switch.since(&query).await {
             Ok(changed) => {
                 self.pace.reset();
+                self.pace.answered(changed.more);
                 self.is_behind = changed.more;
                 self.ready = Some(Rest::of(Batch::new(changed), &self.query, self.place));
             }

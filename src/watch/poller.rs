@@ -12,7 +12,7 @@ use super::batch::Batch;
 use crate::heal::BETWEEN_WARNINGS;
 use crate::switch::Switch;
 
-/// Answers that are kept for the slow, of up to 256 changes each: who has not taken the oldest when one more comes reads by
+/// Answers that are kept for the slow, of 256 changes each, of those who are not far behind: who has not taken the oldest when one more comes reads by
 /// itself.
 const KEPT: usize = 128;
 
@@ -84,8 +84,9 @@ async fn poll(poller: Arc<Poller>, sender: broadcast::Sender<Told>) {
     let (mut is_open, mut place, mut pace) = (true, None, poller.pace());
     let line = OncePer::new(BETWEEN_WARNINGS);
     while !poller.is_deserted(&sender) {
-        match look(&poller.switch, &mut place).await {
+        match look(&poller.switch, &mut place, pace.most()).await {
             Ok((told, more)) => {
+                pace.answered(more);
                 if let Some(told) = told {
                     pace.reset();
                     // An error: the last one has left just now.
@@ -119,13 +120,17 @@ async fn poll(poller: Arc<Poller>, sender: broadcast::Sender<Told>) {
 }
 
 /// What there is to tell, and whether more is to be had at once.
-async fn look(switch: &Switch, place: &mut Option<ChangePosition>) -> Result<(Option<Told>, bool)> {
+async fn look(
+    switch: &Switch,
+    place: &mut Option<ChangePosition>,
+    most: u32,
+) -> Result<(Option<Told>, bool)> {
     let Some(after) = *place else {
         *place = Some(switch.now().await?);
         // What was there before this is for each to read.
         return Ok((Some(Told::Look), true));
     };
-    let query = ChangeQuery::default().after(Some(after.cursor()));
+    let query = ChangeQuery::default().after(Some(after.cursor())).limit(most);
     let changed = switch.since(&query).await?;
     let more = changed.more;
     *place = Some(changed.next);

@@ -209,8 +209,9 @@ impl Chrome {
                 return;
             }
             if Instant::now() >= end {
-                let page = self.eval("document.body.innerText").await;
-                panic!("never true: {expression}: {answer:?}; the page says {page}");
+                let asked = json!({ "expression": "document.body.innerText", "returnByValue": true });
+                let page = self.ask("Runtime.evaluate", asked).await;
+                panic!("never true: {expression}: {answer:?}; the page says {page:?}");
             }
             sleep(GLANCE).await;
         }
@@ -288,11 +289,13 @@ async fn address(profile: &Path, process: &mut Child) -> String {
         if let (Some(port), Some(path)) = (lines.next(), lines.next()) {
             return format!("ws://127.0.0.1:{port}{path}");
         }
-        assert!(
-            Instant::now() < end,
-            "the browser never listened; {}",
-            how_it_is(profile, process)
-        );
+        let is_there = matches!(process.try_wait(), Ok(None));
+        if !is_there || Instant::now() >= end {
+            let how_it_is = how_it_is(profile, process);
+            // An error: it has ended.
+            let _ = process.kill();
+            panic!("the browser never listened; {how_it_is}");
+        }
         sleep(GLANCE).await;
     }
 }

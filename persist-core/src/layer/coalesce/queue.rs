@@ -57,15 +57,15 @@ struct Share {
 
 /// Calls that go out together.
 pub(super) struct Batch {
-    updates: usize,
     pub(super) calls: Vec<Waiting>,
     pub(super) flight: Flight,
 }
 
-/// A flush in the air: the shares that it keeps, and since when.
+/// A flush in the air: the shares that it keeps, since when, and its updates.
 pub(super) struct Flight {
     shares: Vec<usize>,
     since: Instant,
+    updates: usize,
 }
 
 /// Shares that have calls, by since when the first of them waits.
@@ -232,14 +232,14 @@ impl Queue {
         let flight = Flight {
             shares: Vec::new(),
             since: now,
+            updates: 0,
         };
         let mut batch = Batch {
-            updates: 0,
             calls: Vec::new(),
             flight,
         };
         let mut last = Bound::Unbounded;
-        while batch.updates < enough
+        while batch.flight.updates < enough
             && let Some(place) = self.idle.range((last, Bound::Unbounded)).next().copied()
         {
             last = Bound::Excluded(place);
@@ -249,7 +249,7 @@ impl Queue {
             // All of it was withdrawn.
             return None;
         }
-        self.out.push((now, batch.updates));
+        self.out.push((now, batch.flight.updates));
         Some(batch)
     }
 
@@ -261,13 +261,13 @@ impl Queue {
         while let Some(call) = share.calls.front() {
             let more = call.claims.len();
             // A call is never split; a large one goes alone.
-            if batch.updates > 0 && batch.updates + more > self.batch {
+            if batch.flight.updates > 0 && batch.flight.updates + more > self.batch {
                 break;
             }
             share.updates -= more;
             let taken = share.calls.pop_front().filter(|call| call.ticket.take());
             if let Some(call) = taken {
-                batch.updates += more;
+                batch.flight.updates += more;
                 batch.calls.push(call);
                 has_any = true;
             }
@@ -281,7 +281,8 @@ impl Queue {
 
     /// It landed: its shares may go out again.
     pub(super) fn back(&mut self, flight: &Flight) {
-        if let Some(at) = self.out.iter().position(|(since, _)| *since == flight.since) {
+        let landed = (flight.since, flight.updates);
+        if let Some(at) = self.out.iter().position(|out| *out == landed) {
             self.out.swap_remove(at);
         }
         for at in flight.shares.iter().copied() {

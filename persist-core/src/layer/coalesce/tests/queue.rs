@@ -74,6 +74,27 @@ fn two_flushes_in_the_air_come_to_be_of_one_size() {
     assert_eq!(next(&mut queue).unwrap().0, 100);
 }
 
+/// A large call and a few small ones go out in one moment.
+#[test]
+fn of_two_flushes_of_one_moment_that_which_landed_is_taken_out() {
+    let mut queue = Queue::new(&Coalesce::default());
+    let now = Instant::now();
+    let jobs = jobs_of(200);
+    let before = now.checked_sub(Duration::from_millis(1)).unwrap();
+    queue.add(waiting(vec![claim(jobs[0]); 512], before));
+    for job in &jobs[1..41] {
+        queue.add(waiting(vec![claim(*job)], now));
+    }
+    let large = queue.next(now).unwrap();
+    let small = queue.next(now).unwrap();
+    assert_eq!((large.calls.len(), small.calls.len()), (1, 40));
+    queue.back(&small.flight);
+    for job in &jobs[41..141] {
+        queue.add(waiting(vec![claim(*job)], now));
+    }
+    assert_eq!(queue.next(now).unwrap().calls.len(), 100, "beside 512");
+}
+
 fn waiting(claims: Vec<Claim>, since: Instant) -> Waiting {
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let queued = WriterMeter::new("none").queued(claims.len());
