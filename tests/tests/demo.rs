@@ -12,6 +12,9 @@ use persist_tests::process::{self, Running};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_shows_its_jobs_and_ends_with_sigint_leaving_nothing() {
     let folder = tempfile::tempdir().unwrap();
+    // Where the tests themselves ignore SIGINT, as whatever a shell runs in the background does, the script would too, and a shell
+    // can't trap what it was born to ignore. What is caught here is not ignored by children.
+    let _caught = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).unwrap();
     // Also built, or nothing would be proven of the script's own way to it.
     let _ = process::example("orchestrator");
     let programs = process::cli().parent().unwrap().to_owned();
