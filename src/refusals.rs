@@ -168,6 +168,9 @@ impl<'r> Out<'r> {
 
 impl Drop for Out<'_> {
     fn drop(&mut self) {
+        if self.tried.is_empty() {
+            return;
+        }
         let mut waiting = self.waiting.lock();
         waiting.out = 0;
         // What came first is what is kept.

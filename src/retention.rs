@@ -192,8 +192,8 @@ impl Retention {
     }
 
     /// Runs now and then, until the returned task is stopped or dropped, or the handle closed. A run that fails is told in the
-    /// log, and the next one goes on where it was. Where its first batch failed, and the database is neither away nor busy, the next begins
-    /// anew: what fails there for good would keep all before it from ever being looked at.
+    /// log, and the next one goes on where it was. Where its first batch failed, and the database is neither away nor busy, the
+    /// next begins anew: what fails there for good would keep all before it from ever being looked at.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

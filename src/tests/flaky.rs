@@ -15,9 +15,6 @@ use crate::*;
 /// The job whose updates are bad.
 pub(super) const BAD: Uuid = Uuid::from_u128(0xbad);
 
-/// What it takes to keep refusals.
-const KEEPING: Duration = Duration::from_millis(5);
-
 pub(super) type Failure = Arc<Mutex<Option<ErrorKind>>>;
 /// How calls that hang end.
 pub(super) type Held = Arc<Mutex<Vec<tokio::sync::oneshot::Receiver<ErrorKind>>>>;
@@ -36,6 +33,7 @@ pub(super) struct Flaky {
     looks: Arc<AtomicU32>,
     ledger: Failure,
     keeps: Arc<AtomicU32>,
+    keeping: Option<Duration>,
     /// As its opener says.
     is_well: bool,
 }
@@ -154,7 +152,9 @@ impl Flaky {
 impl Ledger for Flaky {
     async fn keep(&self, tried: &[Tried]) -> Result<()> {
         self.keeps.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(KEEPING).await;
+        if let Some(takes) = self.keeping {
+            tokio::time::sleep(takes).await;
+        }
         self.account()?;
         self.store().keep(tried).await
     }
@@ -226,6 +226,8 @@ pub(super) struct Opener {
     pub(super) ledger: Failure,
     /// How often it was asked to keep refusals.
     pub(super) keeps: Arc<AtomicU32>,
+    /// What that takes by the paused clock.
+    pub(super) keeping: Option<Duration>,
     pub(super) panics: bool,
     /// Whether what it opens answers when asked for its health, whatever fails.
     pub(super) is_well: bool,
@@ -255,6 +257,7 @@ impl Opener {
             looks: Arc::default(),
             ledger: Failure::default(),
             keeps: Arc::default(),
+            keeping: None,
             panics: false,
             is_well: false,
         }
@@ -273,6 +276,7 @@ impl Opener {
             looks: Arc::clone(&self.looks),
             ledger: Arc::clone(&self.ledger),
             keeps: Arc::clone(&self.keeps),
+            keeping: self.keeping,
             is_well: self.is_well,
         }
     }

@@ -90,7 +90,8 @@ async fn what_is_refused_is_kept_with_all_its_tries() {
 
 #[tokio::test(start_paused = true)]
 async fn who_tries_in_vain_all_the_time_costs_one_write_a_second() {
-    let open = Opener::new("in vain");
+    let mut open = Opener::new("in vain");
+    open.keeping = Some(Duration::from_millis(5));
     let keeps = Arc::clone(&open.keeps);
     let persist = connect(open, OnUnavailable::Fail).await.unwrap();
     persist

@@ -12,9 +12,9 @@ use super::batch::Batch;
 use crate::heal::BETWEEN_WARNINGS;
 use crate::switch::Switch;
 
-/// Answers that are kept for the slow, of 256 changes each, of those who are not far behind: who has not taken the oldest when one more comes reads by
+/// Answers that are kept for the slow, of up to 1,000 changes each: who has not taken the oldest when one more comes reads by
 /// itself.
-const KEPT: usize = 128;
+const KEPT: usize = 32;
 
 /// What those who watch are told.
 #[derive(Debug, Clone)]
